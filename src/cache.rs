@@ -110,7 +110,7 @@ impl Cache {
         let cache = MmapCache::open_with(path.as_ref(), &options)?;
         Ok(Self {
             cache,
-            groups: GroupMemory::default(),
+            groups: GroupMemory::new(),
         })
     }
 

@@ -5,8 +5,6 @@
 //! invalidations in the header, after the put; a reader loads the count before it looks a group up,
 //! and what it remembers holds for that count only. May call `engine` and everything below it.
 
-use std::sync::OnceLock;
-
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::engine::Writer;
@@ -20,17 +18,18 @@ use crate::format::internal;
 use crate::format::record::Traits;
 use crate::sync::{Relaxed, Word};
 
-/// Groups that a handle remembers: a power of two, 24 bytes each.
+/// Groups that a handle remembers, 16 bytes each.
 const REMEMBERED: usize = 4_096;
 
 /// The versions of groups that a handle has looked up.
 ///
 /// Threads store to it without a lock. A place is overwritten by any group with the same hash bits,
-/// and its check tells whether its words are of one store.
-#[derive(Debug, Default)]
-pub(super) struct GroupMemory(OnceLock<Box<[Place]>>);
+/// and its check tells whether its words are of one store. Allocated at once: a thread that waits
+/// for another's allocation would wait for ever in a forked child (L6).
+#[derive(Debug)]
+pub(super) struct GroupMemory(Box<[Place]>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Place {
     version: Word,
     check: Word,
@@ -51,11 +50,16 @@ impl Moment {
 }
 
 impl GroupMemory {
+    pub(super) fn new() -> Self {
+        let place = |_| Place {
+            version: Word::new(0),
+            check: Word::new(0),
+        };
+        Self((0..REMEMBERED).map(place).collect())
+    }
+
     fn place(&self, group: u64) -> &Place {
-        let places = self
-            .0
-            .get_or_init(|| (0..REMEMBERED).map(|_| Place::default()).collect());
-        &places[group as usize % REMEMBERED]
+        &self.0[group as usize % REMEMBERED]
     }
 
     fn version(&self, moment: Moment, group: u64) -> Option<u64> {
@@ -136,7 +140,7 @@ mod tests {
 
     #[test]
     fn memory_holds_for_one_moment() {
-        let memory = GroupMemory::default();
+        let memory = GroupMemory::new();
         let now = Moment {
             roster: 1,
             invalidations: 5,
@@ -163,7 +167,7 @@ mod tests {
     // Two threads that store at the same time leave words of both.
     #[test]
     fn torn_memory_is_no_version() {
-        let memory = GroupMemory::default();
+        let memory = GroupMemory::new();
         let now = Moment {
             roster: 1,
             invalidations: 5,

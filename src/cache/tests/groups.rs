@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 
 use crate::cache::tests::*;
+use crate::engine::Version;
 use crate::sync::failpoint;
 
 fn tagged(tag: &str) -> InsertOptions {
@@ -54,9 +55,21 @@ fn invalidation_ends_one_group() {
     expect([true, true, true, false]);
     fill();
     cache.invalidate_namespace("a").unwrap();
+    let swept_from = cache.last_version().unwrap();
     assert_eq!(cache.sweep().unwrap(), 2);
     assert_eq!(cache.sweep().unwrap(), 0);
     expect([true, true, false, false]);
+    // The sweep kept the group's entry: computations that began before still find it.
+    let before = Version(swept_from.0 - 1);
+    let space = InsertOptions::new().namespace("a");
+    let late = Cache::open(&path).unwrap();
+    assert_eq!(
+        late.insert_computed("space", "old", &space, before)
+            .unwrap(),
+        None
+    );
+    let stored = late.insert_computed("space", "new", &space, swept_from);
+    assert!(stored.unwrap().is_some());
 }
 
 const CHILD_PATH: &str = "MMAPCACHE_TEST_INVALIDATE";
