@@ -4,6 +4,7 @@ mod damage;
 mod groups;
 mod keys;
 mod long_values;
+mod races;
 mod stale;
 
 use std::fs::File;
