@@ -5,8 +5,10 @@
 //! `docs/format.md` with this module.
 #![forbid(unsafe_code)]
 
+pub(crate) mod extension;
 pub(crate) mod heap_addr;
 pub(crate) mod index;
+pub(crate) mod internal;
 pub(crate) mod life;
 pub(crate) mod lock;
 pub(crate) mod record;

@@ -1,7 +1,8 @@
 """A reader of mmapcache's files, written from docs/format.md alone; steps are those of "Look up a key" and "List all entries".
     format_reader.py PATH list   prints each entry as two hexadecimal words, key and value (. if empty)
     format_reader.py PATH get    for each hexadecimal key on standard input prints its value, or - if absent, and all retries
-Needs Linux, little-endian, a processor that keeps the order of loads (x86-64), and xxhash. Reads records with values only."""
+Needs Linux, little-endian, a processor that keeps the order of loads (x86-64), and xxhash. Reads records with values only, and
+those of a `Cache` whether they are fresh or not."""
 import mmap, os, struct, sys, zlib
 from xxhash import xxh3_64_intdigest as xxh3
 class Corrupt(Exception): "Something in the files cannot be true."
@@ -30,7 +31,8 @@ class Cache:
         self.path, self.index, self.segments = path, File(path, b"MMCINDEX", 128), {}
         fields = struct.unpack_from("<4Q6I", self.index.head, 40)
         self.heap_id, self.roster_id, self.seed, check, kind, flags, self.slots, inline, self.bits, variant = fields
-        if (kind, flags & ~3, variant) != (1, 0, 1) or check != xxh3(b"mmapcache hash check", seed=self.seed):
+        self.expiring = variant == 3
+        if (kind, flags & ~7) != (1, 0) or (variant, flags & 4) not in ((1, 0), (3, 4)) or check != xxh3(b"mmapcache hash check", seed=self.seed):
             raise Corrupt("hash kind, flags, variant or hash check")
         self.body, self.regions = 40 + inline, 4096 + (8 * 2**self.bits + 4095) // 4096 * 4096
         self.size = 64 + self.slots * (10 + self.body)
@@ -46,21 +48,23 @@ class Cache:
                 found = File(path, magic, end)
                 if found.head[16:32] == self.index.head[16:32] and right(found.head): return found
             except (FileNotFoundError, Corrupt): pass
-    def record(self, link):  # steps 6 and 7: kind, key and value; none if it is not right
+    def record(self, link):  # steps 6 and 7: kind (0 if internal), key and value; none if it is not right
         number, at = link >> 32 & 0xFFFF, 8 * (link & 0xFFFFFFFF)
         if not self.segments.get(number):
             ours = lambda head: struct.unpack_from("<Q8xI", head, 32) == (self.heap_id, number)
             self.segments[number] = self.beside(".heap" + f".{number}" * (number > 0), b"MMCHEAP\0", 120, ours)
         segment = self.segments[number]
         if segment and segment.reach(at + 24):
-            total, value_len, key_len, kind = struct.unpack_from("<II12xHB", segment.map, at)
+            total, value_len, key_len, kind, traits = struct.unpack_from("<II12xHBB", segment.map, at)
+            extension = sum(size for bit, size in enumerate((0, 4, 4, 8, 8)) if traits >> bit & 1)
             length, mixed = 24 + key_len + value_len, (self.heap_id ^ link % 2**48) * 0x9E3779B97F4A7C15 % 2**64
             content = segment.map[at + 4 : at + length] if segment.reach(at + length) else b""
             for start in range(0, len(content), 128) if length <= 256 else []:
                 mixed = xxh3(content[start : start + 128], seed=mixed)
             own = mixed % 2**32 if length <= 256 else zlib.crc32(content, mixed >> 32)
-            if content and own == total and kind in (1, 2, 3):
-                return kind, content[20 : 20 + key_len], content[20 + key_len :]
+            right = extension <= value_len and traits < (64 if self.expiring else 1)
+            if content and own == total and kind in (1, 2, 3) and right:
+                return kind * (traits < 32), content[20 : 20 + key_len], content[20 + key_len : length - 4 - extension]
     def get(self, key):
         poll, hash, word, corrupt = self.poll(), xxh3(key, seed=self.seed), self.index.word, False
         entry_at = 4096 + 8 * ((hash >> 53 & 15 | (hash & 0xFFFF) << 4) % 2 ** (poll & 0xFF))  # step 3
@@ -93,6 +97,7 @@ class Cache:
             if stamp & 0xFF == 2 and link & 0xFFFFFFFF > 1 and known == position:  # step 6
                 record = self.record(link)
                 if record and record[0] == 1: return record[1:]
+                if record and record[0] == 0: return None
                 if read() == before:
                     self.again(self.poll)
                     raise Corrupt(position) if self.index is index else Superseded

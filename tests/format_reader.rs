@@ -13,7 +13,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use mmapcache::{MmapCache, Options};
+use mmapcache::{Cache, InsertOptions, MmapCache, Options};
 
 const READER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/format_reader.py");
 /// The reader, which stops after a number of loads until it gets a line.
@@ -483,4 +483,43 @@ fn reader_stopped_anywhere_stays_right() {
             assert!((least..=cache.len()).contains(&found), "{found} of {least}");
         }
     }
+}
+
+// The extension is no part of the value, and the entries of the cache itself are not listed.
+#[test]
+fn documented_reader_understands_a_cache() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cache");
+    let Some(python) = python(dir.path()) else {
+        return;
+    };
+    let cache = Cache::open(&path).unwrap();
+    let mut expected = BTreeMap::new();
+    for number in 0..64 {
+        let mut options = InsertOptions::new();
+        let parts: [fn(InsertOptions) -> InsertOptions; 5] = [
+            |options| options.stale_for(Duration::from_secs(1)),
+            |options| options.cost(Duration::from_secs(1)),
+            |options| options.tag("a"),
+            |options| options.namespace("b"),
+            |options| options.ttl(Duration::from_secs(3_600)),
+        ];
+        for (bit, part) in parts.iter().enumerate() {
+            if number >> bit & 1 == 1 {
+                options = part(options);
+            }
+        }
+        let value = value(number, 150 * (number as u64 / 32));
+        cache.insert_with(key(number), &value, &options).unwrap();
+        expected.insert(key(number), value);
+    }
+    cache.insert("long", [b'v'; 5_000]).unwrap();
+    expected.insert(b"long".to_vec(), vec![b'v'; 5_000]);
+    assert!(cache.touch("long", Duration::from_secs(60)).unwrap());
+    cache.invalidate_tag("unknown").unwrap();
+    let output = list(&python, &path);
+    assert!(output.status.success(), "{output:?}");
+    let listed = listed(&output);
+    assert_eq!(listed.len(), expected.len());
+    assert!(listed.into_iter().collect::<BTreeMap<_, _>>() == expected);
 }

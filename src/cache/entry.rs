@@ -1,27 +1,35 @@
-//! A fresh entry of a cache, as it was at one moment.
+//! An entry of a cache, as it was at one moment.
 //!
-//! A private copy. May call `engine::read::lookup`.
+//! A private copy. May call `cache::found` and everything below it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::cache::found::Found;
+use crate::cache::freshness::Freshness;
 use crate::engine::Version;
-use crate::engine::read::lookup::EntryTerms;
+use crate::format::extension::Extension;
+use crate::format::internal::{self, GroupKind};
+use crate::os::clock::unix_millis;
 
-/// A fresh entry: its value, version and deadline. A private copy.
+/// A fresh or stale entry: its value, version, deadline and groups. A private copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheEntry {
     value: Vec<u8>,
     version: Version,
     deadline: Option<u64>,
     is_negative: bool,
+    is_stale: bool,
+    extension: Extension,
 }
 
-pub(super) fn of((value, terms): (Vec<u8>, EntryTerms)) -> CacheEntry {
+pub(super) fn of(found: Found) -> CacheEntry {
     CacheEntry {
-        value,
-        version: Version(terms.version),
-        deadline: terms.life.deadline(terms.version),
-        is_negative: terms.traits.is_negative(),
+        value: found.value,
+        version: Version(found.version),
+        deadline: found.deadline,
+        is_negative: found.traits.is_negative(),
+        is_stale: found.freshness == Freshness::Stale,
+        extension: found.extension,
     }
 }
 
@@ -46,17 +54,49 @@ impl CacheEntry {
         self.is_negative
     }
 
-    /// Returns the moment from which on the entry is expired; `None` if it has no deadline.
+    /// Returns whether the deadline had passed when the entry was read, so that the value should be
+    /// computed again; see [`InsertOptions::stale_for`](crate::InsertOptions::stale_for).
+    pub fn is_stale(&self) -> bool {
+        self.is_stale
+    }
+
+    /// Returns the moment from which on the entry is stale or expired; `None` if it has no deadline.
     pub fn expires_at(&self) -> Option<SystemTime> {
         self.deadline
             .map(|deadline| UNIX_EPOCH + Duration::from_millis(deadline))
     }
 
-    /// Returns how long the entry is still fresh; zero if its deadline passed since it was read, `None`
-    /// if it has none.
+    /// Returns the time until the deadline, from now on; zero if it has passed, `None` if there is no
+    /// deadline. Reads the clock.
     pub fn remaining(&self) -> Option<Duration> {
-        let now = super::now();
+        let now = unix_millis();
         self.deadline
             .map(|deadline| Duration::from_millis(deadline.saturating_sub(now)))
+    }
+
+    /// Returns the time since the insertion, until now, to 10 ms; zero if the clock was set back behind
+    /// it. Reads the clock.
+    pub fn age(&self) -> Duration {
+        let now = Duration::from_millis(unix_millis());
+        now.saturating_sub(Duration::from_nanos(self.version.0))
+    }
+
+    /// Returns whether the entry was inserted with this [tag](crate::InsertOptions::tag). Compares hashes
+    /// of 64 bits: another tag with the same hash passes for it.
+    pub fn has_tag(&self, tag: impl AsRef<[u8]>) -> bool {
+        self.extension.tag == Some(internal::group_hash(GroupKind::Tag, tag.as_ref()))
+    }
+
+    /// Returns whether the entry was inserted with this
+    /// [namespace](crate::InsertOptions::namespace), as [`has_tag`](Self::has_tag).
+    pub fn has_namespace(&self, namespace: impl AsRef<[u8]>) -> bool {
+        let hash = internal::group_hash(GroupKind::Namespace, namespace.as_ref());
+        self.extension.namespace == Some(hash)
+    }
+
+    /// Returns what the value took to compute, if that was [stored](crate::InsertOptions::cost).
+    pub fn cost(&self) -> Option<Duration> {
+        let cost = self.extension.cost?;
+        Some(Duration::from_micros(cost.get()))
     }
 }

@@ -1,16 +1,26 @@
-//! The options of one insertion: its deadline.
+//! The options of one insertion: its deadline, and what else is stored with the entry.
 //!
 //! May call `engine::write::put`.
 
+use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::engine::write::put::Terms;
+use crate::format::extension::{Extension, Span};
+use crate::format::internal::{self, GroupKind};
 use crate::format::life::Life;
+use crate::os::clock::unix_millis;
 
-/// How long an entry lives; none by default: until it is removed.
+/// How long an entry lives, by default until it is removed, and the groups that it belongs to, by
+/// default none.
+///
+/// What is stored beside the deadline counts with the value for limits of size: 4 bytes each for
+/// [`stale_for`](Self::stale_for) and [`cost`](Self::cost), 8 each for [`tag`](Self::tag) and
+/// [`namespace`](Self::namespace).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InsertOptions {
     deadline: Deadline,
+    extension: Extension,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,9 +57,52 @@ impl InsertOptions {
         self
     }
 
+    /// Sets how long after its deadline the value is still served, as stale: by
+    /// [`get`](crate::Cache::get) as if it were fresh, by [`entry`](crate::Cache::entry) with
+    /// [`is_stale`](crate::CacheEntry::is_stale). Replaces the default of the cache; zero serves nothing
+    /// stale. Has no effect without a deadline, and on negative entries.
+    ///
+    /// Rounded down as [`ttl`](Self::ttl). `Duration::MAX` is for ever.
+    #[must_use]
+    pub fn stale_for(mut self, stale_for: Duration) -> Self {
+        self.extension.stale_for = Some(Span::new(millis(stale_for)));
+        self
+    }
+
+    /// Sets the tag of the entry, by which
+    /// [`invalidate_tag`](crate::Cache::invalidate_tag) ends its life. Replaces an earlier one.
+    ///
+    /// Only a hash of the name is stored, of 64 bits: two tags with the same hash are invalidated
+    /// together.
+    #[must_use]
+    pub fn tag(mut self, tag: impl AsRef<[u8]>) -> Self {
+        self.extension.tag = Some(internal::group_hash(GroupKind::Tag, tag.as_ref()));
+        self
+    }
+
+    /// Sets the namespace of the entry, by which
+    /// [`invalidate_namespace`](crate::Cache::invalidate_namespace) ends its life. Independent of the
+    /// key and of the [tag](Self::tag), otherwise the same.
+    #[must_use]
+    pub fn namespace(mut self, namespace: impl AsRef<[u8]>) -> Self {
+        let hash = internal::group_hash(GroupKind::Namespace, namespace.as_ref());
+        self.extension.namespace = Some(hash);
+        self
+    }
+
+    /// Stores with the entry what its value took to compute; see
+    /// [`CacheEntry::cost`](crate::CacheEntry::cost). Rounded down to a microsecond, and to 1/2^26 of it
+    /// above 2 minutes.
+    #[must_use]
+    pub fn cost(mut self, cost: Duration) -> Self {
+        let micros = u64::try_from(cost.as_micros()).unwrap_or(u64::MAX);
+        self.extension.cost = Some(Span::new(micros));
+        self
+    }
+
     /// Returns what is stored with the entry, if it is inserted now.
     pub(super) fn terms(&self) -> Terms {
-        let now = super::now();
+        let now = unix_millis();
         let deadline = match self.deadline {
             Deadline::Never => None,
             Deadline::After(ttl) => Some(now.saturating_add(millis(ttl))),
@@ -57,8 +110,25 @@ impl InsertOptions {
         };
         Terms {
             deadline: deadline.filter(|&at| at.saturating_sub(now) <= Life::LONGEST),
+            traits: self.extension.traits(),
             ..Terms::PLAIN
         }
+    }
+
+    /// Returns the bytes that are stored for a value: the extension after it.
+    pub(super) fn stored<'v>(&self, value: &'v [u8]) -> Cow<'v, [u8]> {
+        if self.extension == Extension::default() {
+            return Cow::Borrowed(value);
+        }
+        let bytes = self.extension.traits().extension_bytes() as usize;
+        let mut stored = Vec::with_capacity(value.len() + bytes);
+        stored.extend_from_slice(value);
+        self.extension.append_to(&mut stored);
+        Cow::Owned(stored)
+    }
+
+    pub(super) fn extension(&self) -> &Extension {
+        &self.extension
     }
 }
 

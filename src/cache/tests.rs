@@ -1,5 +1,12 @@
 //! Deadlines: when entries are fresh, and that nothing lengthens a life.
 
+mod damage;
+mod groups;
+mod keys;
+mod long_values;
+mod races;
+mod stale;
+
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -9,6 +16,7 @@ use tempfile::TempDir;
 
 use crate::cache::{Cache, InsertOptions};
 use crate::error::{Error, ErrorKind, Result};
+use crate::os::clock::set_clock_ahead;
 use crate::{Labels, MmapCache, Options, Repair};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -36,6 +44,22 @@ fn tiny() -> Options {
         .max_segment_bytes(16 * 1024)
         .compaction_threshold(50, 1024);
     options
+}
+
+/// Sets the clock of this thread, and sets it back when it is dropped.
+struct ClockSet;
+
+impl ClockSet {
+    fn ahead(by: Duration) -> Self {
+        set_clock_ahead(by.as_millis() as i64);
+        Self
+    }
+}
+
+impl Drop for ClockSet {
+    fn drop(&mut self) {
+        set_clock_ahead(0);
+    }
 }
 
 #[track_caller]
@@ -153,7 +177,7 @@ fn sweep_removes_expired_entries_only() {
     assert_eq!(cache.sweep().unwrap(), 0);
     // Put again after it was listed: the removal looks again under the lock.
     let mut listed = vec![1_u32.to_le_bytes().to_vec()];
-    assert_eq!(cache.remove_expired(&mut listed).unwrap(), 0);
+    assert_eq!(cache.remove_ended(&mut listed).unwrap(), 0);
     assert_eq!(cache.len_with_expired(), 2_000);
     for i in 0..3_000_u32 {
         let found = cache.get(i.to_le_bytes()).unwrap();

@@ -36,6 +36,7 @@ use crate::engine::options::Options;
 use crate::engine::segment_numbers::{Extent, is_there};
 use crate::engine::staging::{discard_listed, discard_staged, finish_renames, left_without_index};
 use crate::engine::version;
+use crate::engine::write::cache_words;
 
 /// Bytes that are allocated for a new segment.
 const SEGMENT_START: u64 = 8 * 1024;
@@ -324,6 +325,9 @@ fn files_of_cache(names: &FileNames, options: &Options) -> Result<Generation> {
         access: Access::new(options.mode),
     };
     let generation = first_segment(generation(names, &plan)?, names, &plan.access)?;
+    if generation.header().is_expiring() {
+        cache_words::set_has_deadlines(generation.header(), false);
+    }
     generation.header().set_renames_pending(true);
     Extent::NONE.set_replaced(generation.header());
     generation.sync_heap()?;

@@ -20,7 +20,7 @@ const LOCKED_BY_WORD: u32 = 1;
 /// The flag of a cache whose entries never change; its segments have it too.
 pub(super) const APPEND_ONLY: u32 = 2;
 /// Entries have deadlines: an older release would return expired ones.
-pub(super) const EXPIRING: u32 = 4;
+pub(crate) const EXPIRING: u32 = 4;
 /// All flags that this crate has.
 const FLAGS: u32 = LOCKED_BY_WORD | APPEND_ONLY | EXPIRING;
 

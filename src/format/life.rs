@@ -69,14 +69,6 @@ impl Life {
             written.saturating_sub(difference)
         })
     }
-
-    /// Returns whether the deadline has passed at `now`, in milliseconds since the Unix epoch. An
-    /// entry is fresh before its deadline only.
-    #[inline]
-    pub(crate) fn is_over(self, version: u64, now: u64) -> bool {
-        self.deadline(version)
-            .is_some_and(|deadline| deadline <= now)
-    }
 }
 
 #[cfg(test)]
@@ -122,13 +114,5 @@ mod tests {
         assert!(round_trip(WRITTEN + 60 * years) > WRITTEN + 60 * years - 60_000);
         assert_eq!(round_trip(u64::MAX), WRITTEN + Life::LONGEST);
         assert_eq!(round_trip(0), WRITTEN.saturating_sub(Life::LONGEST));
-    }
-
-    #[test]
-    fn entries_are_fresh_before_their_deadline() {
-        let life = Life::new(VERSION, WRITTEN + 10);
-        assert!(!life.is_over(VERSION, WRITTEN + 9));
-        assert!(life.is_over(VERSION, WRITTEN + 10));
-        assert!(!Life::NONE.is_over(VERSION, u64::MAX));
     }
 }

@@ -76,7 +76,9 @@ pub(crate) enum Kind {
     Reservation,
 }
 
-/// What else is known of an entry of a `Cache`, and which fields its value begins with.
+/// What else is known of an entry of a `Cache`, and which parts its [extension] has.
+///
+/// [extension]: crate::format::extension
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Traits(pub u8);
 
@@ -84,12 +86,40 @@ impl Traits {
     pub(crate) const NONE: Self = Self(0);
     /// The key is known not to exist.
     pub(crate) const NEGATIVE: Self = Self(1);
+    /// The extension says how long after its deadline the value is served.
+    pub(crate) const STALE_FOR: Self = Self(1 << 1);
+    /// The extension says how long the value took to compute.
+    pub(crate) const COST: Self = Self(1 << 2);
+    /// The extension names a tag.
+    pub(crate) const TAG: Self = Self(1 << 3);
+    /// The extension names a namespace.
+    pub(crate) const NAMESPACE: Self = Self(1 << 4);
+    /// The cache's own entry, not a caller's.
+    pub(crate) const INTERNAL: Self = Self(1 << 5);
     /// All bits that have a meaning.
-    const ALL: u8 = 1;
+    const ALL: u8 = (1 << 6) - 1;
+
+    #[inline]
+    pub(crate) fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    #[inline]
+    pub(crate) fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
 
     #[inline]
     pub(crate) fn is_negative(self) -> bool {
-        self.0 & Self::NEGATIVE.0 != 0
+        self.has(Self::NEGATIVE)
+    }
+
+    /// Returns the bytes of the extension.
+    #[inline]
+    pub(crate) fn extension_bytes(self) -> u32 {
+        let short = (self.0 >> 1 & 1) + (self.0 >> 2 & 1);
+        let long = (self.0 >> 3 & 1) + (self.0 >> 4 & 1);
+        u32::from(short) * 4 + u32::from(long) * 8
     }
 }
 
@@ -118,7 +148,7 @@ impl Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RecordHeader {
     pub variant: Variant,
-    /// 0 in a numbered cache.
+    /// 0 in a numbered cache. In a `Cache` with the bytes of the extension.
     pub value_len: u32,
     /// The version: the time of writing, or the id.
     pub mtime: u64,
@@ -186,12 +216,14 @@ impl RecordHeader {
         let kind = Kind::from_disk((words[2] >> 48) as u8)?;
         let key_len = (words[2] >> 32) as u16;
         let traits = (words[2] >> 56) as u8;
-        if key_len == 0 || traits & !Traits::ALL != 0 || kind == Kind::Reservation {
+        let value_len = (words[0] >> 32) as u32;
+        let is_known = traits & !Traits::ALL == 0 && value_len >= Traits(traits).extension_bytes();
+        if key_len == 0 || !is_known || kind == Kind::Reservation {
             return None;
         }
         Some(Self {
             variant: Variant::Expiring,
-            value_len: (words[0] >> 32) as u32,
+            value_len,
             mtime: words[1],
             key_len,
             kind,
@@ -355,6 +387,23 @@ mod tests {
         };
         assert_eq!(entry(1).map(|header| header.mtime), Some(1));
         assert_eq!(entry(0), None);
+    }
+
+    // A record that claims more parts than it has bytes for is none.
+    #[test]
+    fn extensions_fit_into_their_record() {
+        let record = |traits: u64, value_len: u64| {
+            let last = (1 << 32) | (1 << 48) | (traits << 56);
+            RecordHeader::from_words(Variant::Expiring, [value_len << 32, 1, last])
+        };
+        for (traits, bytes) in [(0, 0), (2, 4), (4, 4), (8, 8), (16, 8), (30, 24), (63, 24)] {
+            assert!(record(traits, bytes).is_some(), "{traits}");
+            assert!(
+                bytes == 0 || record(traits, bytes - 1).is_none(),
+                "{traits}"
+            );
+        }
+        assert_eq!(record(64, 100), None, "an unknown trait");
     }
 
     // The same bytes at another address, or in another heap, do not verify.

@@ -169,6 +169,8 @@ fn every_document_table_is_checked() {
             "Keys of dictionaries",
             "Vectors of hashes",
             "Vectors of record checksums",
+            "Vectors of groups",
+            "Vectors of records of a cache",
             "Vectors of whole records",
             "Vector of a sealed header",
         ])

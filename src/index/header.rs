@@ -8,7 +8,8 @@
 use crate::error::Result;
 use crate::format::heap_addr::{CleanCursor, HeapAddr, Replaced};
 use crate::format::index::{
-    Counters, HeaderStateWord, HeapHome, NO_DEADLINES, SHARD_WORDS, SHARDS, STATISTICS, word,
+    Counters, EXPIRING, HeaderStateWord, HeapHome, IndexHeader, NO_DEADLINES, SHARD_WORDS, SHARDS,
+    STATISTICS, word,
 };
 use crate::format::settings::{self, Settings};
 use crate::lock;
@@ -22,6 +23,10 @@ use crate::index::redo::{self, HeaderPage, Redo, RedoState};
 const ROSTER_LEN: usize = 4;
 /// The live heap bytes among the counters.
 const LIVE: usize = 7;
+
+/// The word whose upper half has the flags of the sealed header.
+const FLAGS: usize = std::mem::offset_of!(IndexHeader, flags) / 8;
+const _: () = assert!(std::mem::offset_of!(IndexHeader, flags) % 8 == 4);
 
 /// Values of the dirty mark; 0 is clean.
 const MARKING: u64 = 1;
@@ -368,6 +373,11 @@ impl<'a> Header<'a> {
     /// index.
     pub(crate) fn new_file_words(&self) -> NewFileWords<'a> {
         NewFileWords(self.0)
+    }
+
+    /// Whether this is the index of a `Cache`, by its sealed part.
+    pub(crate) fn is_expiring(&self) -> bool {
+        load(&self.0[FLAGS]) >> 32 & u64::from(EXPIRING) != 0
     }
 
     /// The limits and defaults of a `Cache`; `None` if they are corrupt, or if a writer is storing

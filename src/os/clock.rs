@@ -13,9 +13,12 @@ pub(crate) fn coarse_realtime_nanos() -> u64 {
     let clock = ClockId::Realtime;
     let time = clock_gettime(clock);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    seconds
+    let nanos = seconds
         .saturating_mul(1_000_000_000)
-        .saturating_add(time.tv_nsec as u64)
+        .saturating_add(time.tv_nsec as u64);
+    #[cfg(test)]
+    let nanos = nanos.saturating_add_signed(set_by_test().saturating_mul(1_000_000));
+    nanos
 }
 
 /// Returns the time in milliseconds since the Unix epoch, by the precise clock (30 ns): deadlines are
@@ -23,9 +26,12 @@ pub(crate) fn coarse_realtime_nanos() -> u64 {
 pub(crate) fn unix_millis() -> u64 {
     let time = clock_gettime(ClockId::Realtime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    seconds
+    let millis = seconds
         .saturating_mul(1_000)
-        .saturating_add(time.tv_nsec as u64 / 1_000_000)
+        .saturating_add(time.tv_nsec as u64 / 1_000_000);
+    #[cfg(test)]
+    let millis = millis.saturating_add_signed(set_by_test());
+    millis
 }
 
 /// Returns the milliseconds of a clock that is never set back.
@@ -36,4 +42,28 @@ pub(crate) fn coarse_millis() -> u64 {
     let clock = ClockId::Monotonic;
     let time = clock_gettime(clock);
     time.tv_sec as u64 * 1_000 + time.tv_nsec as u64 / 1_000_000
+}
+
+#[cfg(test)]
+use settable::set_by_test;
+#[cfg(test)]
+pub(crate) use settable::set_clock_ahead;
+
+#[cfg(test)]
+mod settable {
+    use std::cell::Cell;
+
+    thread_local! {
+        static AHEAD: Cell<i64> = const { Cell::new(0) };
+    }
+
+    /// Sets the wall clocks of this thread ahead of the system's by so many milliseconds, or back.
+    pub(crate) fn set_clock_ahead(millis: i64) {
+        AHEAD.set(millis);
+    }
+
+    /// Returns by how much the clocks were set.
+    pub(super) fn set_by_test() -> i64 {
+        AHEAD.get()
+    }
 }

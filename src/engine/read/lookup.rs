@@ -19,7 +19,6 @@ use crate::hash::Hash;
 use crate::index::attempt::Attempt;
 use crate::index::region::{MARK_MAX, Region, Slot};
 use crate::index::table::Located;
-use crate::os::clock::unix_millis;
 
 use crate::engine::entry::Entry;
 use crate::engine::generation::Generation;
@@ -93,12 +92,6 @@ impl EntryTerms {
             life: header.life,
             traits: header.traits,
         }
-    }
-
-    /// Returns whether the deadline has not passed; reads the clock only if there is one.
-    #[inline]
-    pub(crate) fn is_fresh(&self) -> bool {
-        self.life == Life::NONE || !self.life.is_over(self.version, unix_millis())
     }
 }
 

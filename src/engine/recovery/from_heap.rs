@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::format::heap_addr::HeapAddr;
-use crate::format::record::{self, Kind};
+use crate::format::internal;
+use crate::format::record::{self, Kind, Traits};
 use crate::format::seal::SealedHeader;
 use crate::format::segment::{SegmentHeader, first_place};
 use crate::format::slot::RecordMeta;
 use crate::hash::Hash;
 use crate::heap::{ScanItem, Segment};
+use crate::index::header::Header;
 use crate::os::file_names::Stage;
 use crate::os::files;
 
@@ -29,7 +31,7 @@ use crate::engine::switch::{self, Heap, reindex_larger};
 use crate::engine::version::Version;
 use crate::engine::write::mutator::{Abort, Mutator, Target, WriteResult};
 use crate::engine::write::put::StoredRecord;
-use crate::engine::write::{durability, heap_end, publish, put};
+use crate::engine::write::{cache_words, durability, heap_end, publish, put};
 
 /// The value length that marks, while an index is rebuilt, that a key's newest record is a deletion.
 const GONE: u32 = u32::MAX;
@@ -44,6 +46,8 @@ pub(crate) struct Salvage {
     /// Bytes that are damaged, and how many stretches of them there are.
     pub damaged_bytes: u64,
     pub stretches: u64,
+    /// Whether a deadline of a `Cache` is stored apart from its entry.
+    pub has_deadlines: bool,
     /// Entries of the old index that are not in the new one; `None` if the old one is corrupt.
     pub missing: Option<Missing>,
 }
@@ -192,6 +196,7 @@ pub(crate) fn read_heap(
 ) -> WriteResult<Salvage> {
     reset_heap_words(fresh, highest)?;
     let mut salvage = index_heap(fresh, damage, progress)?;
+    note_of_cache(fresh.generation.header(), &salvage);
     if let Some(old) = old
         && header_check::inconsistency(old).is_none()
         && ids::fault(old).is_none()
@@ -205,6 +210,17 @@ pub(crate) fn read_heap(
         sweep_deletions(fresh)?;
     }
     Ok(salvage)
+}
+
+/// Stores what a `Cache` must know of its heap. The old header may be older than the heap.
+fn note_of_cache(header: Header<'_>, salvage: &Salvage) {
+    if header.is_expiring() {
+        cache_words::set_has_deadlines(header, salvage.has_deadlines);
+    }
+    // Also if no entry of the old index is missing: it may have lacked the newest ones.
+    if salvage.stretches > 0 {
+        cache_words::distrust_all(header);
+    }
 }
 
 /// Returns whether the id of a roster position is known; `None` if the cache has no ids.
@@ -319,6 +335,8 @@ fn index_segment(
                 if segment.read_any(place.unit, &mut key, None)?.is_some() {
                     salvage.records += 1;
                     newest = newest.max(header.mtime);
+                    salvage.has_deadlines |= header.traits.has(Traits::INTERNAL)
+                        && internal::key_of_deadline(&key).is_some();
                     index_record(fresh, place, header, &key)?;
                 }
             }

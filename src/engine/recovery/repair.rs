@@ -37,7 +37,7 @@ use crate::engine::switch::{self, Heap, commit, give_up, map_all};
 use crate::engine::verify::{self, checks::VerifyReport};
 use crate::engine::write::mutator::{Mutator, WriteResult};
 use crate::engine::write::writer::Writer;
-use crate::engine::write::{durability, publish};
+use crate::engine::write::{cache_words, durability, publish};
 
 /// Repairs a cache that cannot be opened, or that [`verify`](crate::MmapCache::verify) finds problems
 /// in.
@@ -334,9 +334,13 @@ impl<'a> Repair<'a> {
         });
         publish::count_dropped(fresh.generation.header(), dropped);
         publish::count_recovery(fresh.generation.header());
+        let missing: Vec<u16> = (numbers[0]..numbers[numbers.len() - 1])
+            .filter(|number| !numbers.contains(number))
+            .collect();
+        if !missing.is_empty() {
+            cache_words::distrust_all(fresh.generation.header());
+        }
         let kept = self.replace(names, old, &fresh.generation)?;
-        let missing =
-            (numbers[0]..numbers[numbers.len() - 1]).filter(|number| !numbers.contains(number));
         Ok(RepairReport {
             rebuilt: true,
             entries,
@@ -347,7 +351,7 @@ impl<'a> Repair<'a> {
             damaged_bytes: salvage.damaged_bytes,
             rewritten: false,
             segments: numbers.len() as u64,
-            missing_segments: missing.collect(),
+            missing_segments: missing,
             kept,
         })
     }

@@ -20,13 +20,17 @@ pub(crate) fn count_invalidation(header: Header<'_>) {
 /// Stores whether a deadline may be stored apart from its entry: before the first such deadline is
 /// put, and in a new cache.
 pub(crate) fn set_has_deadlines(header: Header<'_>, has: bool) {
+    debug_assert!(header.is_expiring(), "the words of a `Cache`");
     header.cache_words().set_has_deadlines(has);
 }
 
-/// Stores up to which version entries may have lost what limits them: after damage took entries.
-pub(crate) fn distrust_upto(header: Header<'_>, version: u64) {
-    let version = version.max(header.trusted_from());
-    header.cache_words().set_trusted_from(version);
+/// Stores that each entry of a `Cache` may have lost what limits it: damage took entries, and the
+/// invalidation of a group or a stored deadline may have been among them.
+pub(crate) fn distrust_all(header: Header<'_>) {
+    if header.is_expiring() {
+        let version = header.last_version().max(header.trusted_from());
+        header.cache_words().set_trusted_from(version);
+    }
 }
 
 /// Stores that an entry is about to be removed without a deletion record, whose record is in a

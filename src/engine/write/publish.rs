@@ -18,6 +18,7 @@ use crate::index::roster::Roster;
 use crate::index::table::Table;
 
 use crate::engine::generation::Generation;
+use crate::engine::write::cache_words;
 use crate::engine::write::mutator::{Abort, Target, WriteResult};
 
 /// Positions by which the roster grows at once, at most: 256 KiB.
@@ -278,6 +279,9 @@ pub(crate) fn count_delete(header: Header<'_>) {
 
 /// Counts entries that were given up because their records were damaged or gone.
 pub(crate) fn count_dropped(header: Header<'_>, entries: u64) {
+    if entries > 0 {
+        cache_words::distrust_all(header);
+    }
     header.entry_words().count_dropped(entries);
 }
 

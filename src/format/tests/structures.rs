@@ -7,8 +7,10 @@
 use std::mem::offset_of;
 use std::ops::Range;
 
+use crate::format::extension::{Extension, Span};
 use crate::format::heap_addr::HeapAddr;
 use crate::format::index::{self, Counters, HeaderStateWord, HeapHome, HeapLocation, IndexHeader};
+use crate::format::internal::{self, StoredDeadline};
 use crate::format::life::Life;
 use crate::format::lock::{LockWord, OWNER_IDS};
 use crate::format::record::Traits;
@@ -17,6 +19,7 @@ use crate::format::region::{
 };
 use crate::format::roster::{self, Position, RosterHeader};
 use crate::format::segment::{self, SegmentHeader};
+use crate::format::settings::{self, EvictionPolicy, Settings};
 use crate::format::slot::{self, Link, SlotIdentity};
 use crate::format::tests::variable;
 use crate::format::{Geometry, LockKind, record, seal};
@@ -112,6 +115,9 @@ fn structure(title: &'static str, from: u64, to: u64, fields: Vec<Field>) -> Str
 /// Every structure that has a table of offsets.
 pub(super) fn all(geometry: &Geometry, sizes: &[(&str, u64)]) -> Vec<Structure> {
     let mut all = vec![
+        extension(),
+        cache_settings(),
+        statistics(),
         start_of_headers(),
         index_file(geometry, variable(sizes, "G")),
         structure(
@@ -156,6 +162,7 @@ pub(super) fn all(geometry: &Geometry, sizes: &[(&str, u64)]) -> Vec<Structure> 
         numbered_record(variable(sizes, "N") as u16),
         structure("Roster header", 0, roster::HEADER_BYTES, roster_header()),
     ];
+    all.extend(internal_entries());
     for (name, _, fields) in intents() {
         let title = match name {
             "insert" => "Intent body: insert",
@@ -264,6 +271,8 @@ fn changing_words() -> Vec<Field> {
         "counters" | "intent_counters" => size_of_val(&Counters::default().to_words()),
         "intent_body" => 24,
         "boot_id" => 16,
+        "settings" => settings::WORDS * 8,
+        "shards" => index::SHARDS * index::SHARD_WORDS * 8,
         _ => 8,
     };
     let constants = word_constants(include_str!("../index.rs"));
@@ -273,6 +282,59 @@ fn changing_words() -> Vec<Field> {
         .iter()
         .map(|(name, word)| field(name, word * 8, size(name)))
         .collect()
+}
+
+/// The words of the settings, by the values that change them.
+fn cache_settings() -> Structure {
+    let eviction = EvictionPolicy::Refuse;
+    let set = Settings {
+        max_bytes: 1,
+        max_entries: 2,
+        time_to_live: 3,
+        time_to_idle: 4,
+        stale_for: 5,
+        stale_on_error: 6,
+        eviction,
+        jitter: 7,
+    };
+    let words = set.to_words();
+    assert_eq!(words[..7], [1, 2, 3, 4, 5, 6, 2 | 7 << 8]);
+    let names = [
+        "max_bytes",
+        "max_entries",
+        "time_to_live",
+        "time_to_idle",
+        "stale_for",
+        "stale_on_error",
+        "policy",
+        "check",
+    ];
+    let fields = (0..).zip(names).map(|(at, name)| field(name, at * 8, 8));
+    structure("Settings", 0, settings::WORDS as u64 * 8, fields.collect())
+}
+
+/// The counters of a shard.
+fn statistics() -> Structure {
+    let names: [&str; index::STATISTICS] = [
+        "hits",
+        "stale_hits",
+        "negative_hits",
+        "misses",
+        "insertions",
+        "replaced",
+        "removed",
+        "evicted_size",
+        "evicted_number",
+        "expired",
+        "invalidated",
+    ];
+    let fields = (0..).zip(names).map(|(at, name)| field(name, at * 8, 8));
+    structure(
+        "Statistics",
+        0,
+        index::SHARD_WORDS as u64 * 8,
+        fields.collect(),
+    )
 }
 
 fn counters() -> Vec<Field> {
@@ -495,7 +557,7 @@ fn record(key_len: u16, value_len: u32) -> Structure {
             "unused bit {bit}"
         );
     }
-    for bit in 57..64 {
+    for bit in 62..64 {
         let words = [full[0], full[1], full[2] | 1 << bit];
         let read = record::RecordHeader::from_words(record::Variant::Expiring, words);
         assert_eq!(read, None, "unused trait {bit}");
@@ -676,6 +738,113 @@ fn expiring_flags() -> u64 {
     u64::from(IndexHeader::flags_for(LockKind::Flock, &geometry))
 }
 
+/// The parts of an extension, by the bytes that each changes in one that has all.
+fn extension() -> Structure {
+    let bytes = |extension: Extension| {
+        let mut bytes = Vec::new();
+        extension.append_to(&mut bytes);
+        bytes
+    };
+    let zero = Extension {
+        stale_for: Some(Span(0)),
+        cost: Some(Span(0)),
+        tag: Some(0),
+        namespace: Some(0),
+    };
+    let ones = Span(u32::MAX);
+    let part = |name: &str, extension: Extension| {
+        let bytes = bytes(extension);
+        let at = bytes.iter().position(|&byte| byte != 0).unwrap();
+        field(name, at, bytes.iter().filter(|&&byte| byte == 0xff).count())
+    };
+    let fields = vec![
+        part(
+            "stale_for",
+            Extension {
+                stale_for: Some(ones),
+                ..zero
+            },
+        ),
+        part(
+            "cost",
+            Extension {
+                cost: Some(ones),
+                ..zero
+            },
+        ),
+        part(
+            "tag",
+            Extension {
+                tag: Some(u64::MAX),
+                ..zero
+            },
+        ),
+        part(
+            "namespace",
+            Extension {
+                namespace: Some(u64::MAX),
+                ..zero
+            },
+        ),
+    ];
+    structure("Extension", 0, bytes(zero).len() as u64, fields)
+}
+
+/// The key of a group's entry, and the value of a deadline's.
+fn internal_entries() -> [Structure; 2] {
+    let key = internal::group_key([0xff; 16], 0);
+    let purpose = key.iter().position(|&byte| byte == b'g').unwrap();
+    let deadline = internal::deadline_key([0xff; 16], b"k").unwrap();
+    assert_eq!(deadline[purpose..], *b"dk");
+    let key = vec![
+        field("cache_id", 0, purpose),
+        field("purpose", purpose, 1),
+        field("group", purpose + 1, key.len() - purpose - 1),
+    ];
+    let stored = StoredDeadline {
+        version: u64::MAX,
+        deadline: Some(0),
+    };
+    let version = stored.to_bytes().iter().filter(|&&byte| byte != 0).count();
+    let value = vec![
+        field("version", 0, version),
+        field("deadline", version, StoredDeadline::BYTES - version),
+    ];
+    assert_eq!(stored.to_bytes()[..version], [0xff; 8]);
+    [
+        structure("Internal entries", 0, 25, key),
+        structure(
+            "Value of a deadline",
+            0,
+            StoredDeadline::BYTES as u64,
+            value,
+        ),
+    ]
+}
+
+fn traits() -> Vec<Bits> {
+    [
+        ("negative", Traits::NEGATIVE),
+        ("stale_for", Traits::STALE_FOR),
+        ("cost", Traits::COST),
+        ("tag", Traits::TAG),
+        ("namespace", Traits::NAMESPACE),
+        ("internal", Traits::INTERNAL),
+    ]
+    .map(|(name, trait_)| bits(name, trait_.0.into()))
+    .to_vec()
+}
+
+/// The parts of a span, by the durations that have them.
+fn span() -> Vec<Bits> {
+    let packed = |duration| u64::from(Span::new(duration).0);
+    let mantissa = packed((1 << 27) - 1);
+    vec![
+        bits("mantissa", mantissa),
+        bits("exponent", packed(u64::MAX) ^ mantissa),
+    ]
+}
+
 /// The parts of a life, by the deadlines that have them.
 fn life() -> Vec<Bits> {
     let version = 1 << 60;
@@ -744,6 +913,8 @@ pub(super) fn words() -> Vec<(&'static str, u64, Vec<Bits>)> {
         ),
         ("Heap home", 64, heap_home()),
         ("Life", 32, life()),
+        ("Traits", 8, traits()),
+        ("Span", 32, span()),
         (
             "The lock",
             64,

@@ -1,6 +1,8 @@
 //! The test vectors of `docs/format.md`, computed by the code.
 
+use crate::format::extension::{Extension, Span};
 use crate::format::heap_addr::HeapAddr;
+use crate::format::internal::{self, GroupKind, StoredDeadline};
 use crate::format::life::Life;
 use crate::format::record::Traits;
 use crate::format::record::{ChecksumSeed, Kind, RecordHeader, SHORT_BYTES, SUM_BYTES, Variant};
@@ -69,10 +71,21 @@ fn record(row: &Row) -> (u32, Vec<u8>) {
         life: Life::NONE,
         traits: Traits::NONE,
     };
+    let at = (number(row.get("heap_id")), place(number(row.get("place"))));
+    record_bytes(&header, at, &key, &value)
+}
+
+/// The checksum of a record, and all of its bytes.
+fn record_bytes(
+    header: &RecordHeader,
+    (heap, place): (u64, HeapAddr),
+    key: &[u8],
+    value: &[u8],
+) -> (u32, Vec<u8>) {
     let words = header.to_words().map(u64::to_le_bytes).concat();
-    let mut record = [&words[..variant.header_bytes()], &key, &value].concat();
+    let mut record = [&words[..header.variant.header_bytes()], key, value].concat();
     assert_eq!(record.len() as u64, header.content_bytes());
-    let seed = ChecksumSeed::new(number(row.get("heap_id")), place(number(row.get("place"))));
+    let seed = ChecksumSeed::new(heap, place);
     let sum = if record.len() <= SHORT_BYTES {
         seed.sum_short(&record[SUM_BYTES..])
     } else {
@@ -123,6 +136,74 @@ fn record_vectors_match_the_code() {
         let name = shown.get("record");
         let row = rows.iter().find(|row| row.get("record") == name).unwrap();
         assert_eq!(record(row).1, hex(shown.get("bytes")), "{name}");
+    }
+}
+
+#[test]
+fn group_vectors_match_the_code() {
+    let rows = Document::read().table("Vectors of groups");
+    for row in &rows {
+        let kind = match row.get("kind") {
+            "tag" => GroupKind::Tag,
+            _ => GroupKind::Namespace,
+        };
+        let hash = internal::group_hash(kind, &bytes(row.get("name")));
+        assert_eq!(hash, number(row.get("hash")), "{row:?}");
+    }
+    assert_eq!(rows.len(), 3);
+}
+
+#[test]
+fn cache_vectors_match_the_code() {
+    let cache = std::array::from_fn(|index| index as u8);
+    let tag = internal::group_hash(GroupKind::Tag, b"user:42");
+    let extension = Extension {
+        stale_for: Some(Span::new(60_000)),
+        cost: Some(Span::new(1_500)),
+        tag: Some(tag),
+        namespace: Some(internal::group_hash(GroupKind::Namespace, b"user:42")),
+    };
+    let mut value = b"one".to_vec();
+    extension.append_to(&mut value);
+    let (version, written) = (1_700_000_000_123_456_789, 1_700_000_000_123);
+    let life = Life::new(version, written + 600_000);
+    let apart = StoredDeadline {
+        version,
+        deadline: Some(written + 600_000),
+    };
+    let (group, deadline) = (
+        internal::group_key(cache, tag).to_vec(),
+        internal::deadline_key(cache, b"a").unwrap(),
+    );
+    let rows = Document::read().table("Vectors of records of a cache");
+    let expected = [
+        (b"a".to_vec(), value, life, extension.traits()),
+        (group, Vec::new(), Life::NONE, Traits::INTERNAL),
+        (
+            deadline,
+            apart.to_bytes().to_vec(),
+            Life::NONE,
+            Traits::INTERNAL,
+        ),
+    ];
+    assert_eq!(rows.len(), expected.len());
+    for (row, (key, value, life, traits)) in rows.iter().zip(expected) {
+        assert_eq!(hex(row.get("key")), key, "{row:?}");
+        assert_eq!(hex(row.get("value").trim_start_matches("empty")), value);
+        assert_eq!(number(row.get("life")), u64::from(life.0));
+        assert_eq!(number(row.get("traits")), u64::from(traits.0));
+        let header = RecordHeader {
+            variant: Variant::Expiring,
+            value_len: value.len() as u32,
+            mtime: number(row.get("mtime")),
+            key_len: key.len() as u16,
+            kind: Kind::Entry,
+            life,
+            traits,
+        };
+        let place = (0xfedc_ba98_7654_3210, place(number(row.get("place"))));
+        let record = record_bytes(&header, place, &key, &value).1;
+        assert_eq!(record, hex(row.get("bytes")), "{row:?}");
     }
 }
 
