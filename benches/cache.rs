@@ -23,7 +23,10 @@ storm [SECONDS]          the bytes of the files while four processes insert
 replay FILE KEY [SIZE]   misses of a trace: comma-separated text, the columns of key and size";
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    let arguments: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|a| a != "--bench")
+        .collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["hits"] => cache::hits::measure(),

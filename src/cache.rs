@@ -7,7 +7,6 @@
 mod deadlines;
 mod entry;
 mod found;
-mod freshness;
 mod groups;
 mod insert;
 #[cfg(test)]

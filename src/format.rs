@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub(crate) mod extension;
+pub(crate) mod freshness;
 pub(crate) mod heap_addr;
 pub(crate) mod index;
 pub(crate) mod internal;

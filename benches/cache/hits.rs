@@ -32,7 +32,10 @@ pub(crate) fn measure() {
         engines.push(time(&|key| engine.get(key).expect("a lookup")));
         caches.push(time(&|key| cache.get(key).expect("a lookup")));
     }
-    let ratios = caches.iter().zip(&engines).map(|(cache, engine)| cache / engine);
+    let ratios = caches
+        .iter()
+        .zip(&engines)
+        .map(|(cache, engine)| cache / engine);
     let ratio = median(ratios.collect());
     let (engine, cache) = (median(engines), median(caches));
     println!("MmapCache::get {engine:.0} ns, Cache::get {cache:.0} ns, ratio {ratio:.3}");

@@ -52,7 +52,10 @@ pub(crate) fn measure() {
             inserted.push(insert(INSERTIONS));
             replaced.push(replace());
         }
-        let ratios = inserted.iter().zip(&replaced).map(|(insert, replace)| insert / replace);
+        let ratios = inserted
+            .iter()
+            .zip(&replaced)
+            .map(|(insert, replace)| insert / replace);
         let ratio = median(ratios.collect());
         println!(
             "{} MiB, {entries} entries: insert {:.0} ns, put and delete {:.0} ns, ratio {ratio:.2}",

@@ -9,10 +9,17 @@ use mmapcache::Cache;
 type Request = (Vec<u8>, usize);
 
 pub(crate) fn measure(file: &str, columns: &[&str]) {
-    let columns: Vec<usize> = columns.iter().map(|c| c.parse().expect("a column")).collect();
+    let columns: Vec<usize> = columns
+        .iter()
+        .map(|c| c.parse().expect("a column"))
+        .collect();
     let requests = read(file, &columns);
     let distinct: HashSet<&[u8]> = requests.iter().map(|(key, _)| &key[..]).collect();
-    println!("{file}: {} requests of {} keys", requests.len(), distinct.len());
+    println!(
+        "{file}: {} requests of {} keys",
+        requests.len(),
+        distinct.len()
+    );
     for percent in [1, 10] {
         let entries = (distinct.len() as u64 * percent / 100).max(1);
         let misses = replay(&requests, |builder| builder.max_entries(entries), false);
@@ -43,7 +50,11 @@ fn replay(
     for (key, size) in requests {
         if cache.get(key).expect("a lookup").is_none() {
             misses += 1;
-            let len = if with_sizes { (*size).min(value.len()) } else { 16 };
+            let len = if with_sizes {
+                (*size).min(value.len())
+            } else {
+                16
+            };
             // Values beyond the bound's share are not stored.
             let _ = cache.insert(key, &value[..len]);
         }
@@ -57,7 +68,9 @@ fn read(file: &str, columns: &[usize]) -> Vec<Request> {
     let request = |line: std::io::Result<String>| {
         let line = line.expect("a line");
         let fields: Vec<&str> = line.split(',').map(str::trim).collect();
-        let size = columns.get(1).map_or(16, |&at| fields[at].parse().expect("a size"));
+        let size = columns
+            .get(1)
+            .map_or(16, |&at| fields[at].parse().expect("a size"));
         (fields[columns[0]].as_bytes().to_vec(), size)
     };
     lines.map(request).collect()

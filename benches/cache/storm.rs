@@ -14,11 +14,18 @@ const WRITERS: u64 = 4;
 pub(crate) fn measure(seconds: u64) {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("cache");
-    let cache = Cache::builder(&path).max_bytes(BOUND).open().expect("a cache");
+    let cache = Cache::builder(&path)
+        .max_bytes(BOUND)
+        .open()
+        .expect("a cache");
     let program = std::env::current_exe().expect("this program");
     let start = |seed: u64| {
         Command::new(&program)
-            .args(["storm-writer", path.to_str().expect("a path"), &seed.to_string()])
+            .args([
+                "storm-writer",
+                path.to_str().expect("a path"),
+                &seed.to_string(),
+            ])
             .spawn()
             .expect("a process")
     };
@@ -37,7 +44,9 @@ pub(crate) fn measure(seconds: u64) {
     let over = most.saturating_sub(BOUND);
     let step = BOUND / 16;
     let entries = cache.len_with_expired();
-    println!("{samples} samples: at most {over} bytes above the bound; a step is {step}; {entries} entries");
+    println!(
+        "{samples} samples: at most {over} bytes above the bound; a step is {step}; {entries} entries"
+    );
     assert!(over <= step, "the bound does not hold");
     let report = cache.verify().run().expect("a report");
     assert!(report.is_clean(), "{:?}", report.problems);
@@ -51,7 +60,9 @@ pub(crate) fn write(path: &str, seed: &str) {
     loop {
         let len = (10 + random.below(1 << 20) as usize) >> random.below(14);
         let number = random.below(200_000);
-        cache.insert(key(number), &value[..len.max(10)]).expect("an insertion");
+        cache
+            .insert(key(number), &value[..len.max(10)])
+            .expect("an insertion");
         if random.below(1_000) == 0 {
             cache.flush().expect("a flush");
         }

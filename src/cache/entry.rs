@@ -5,9 +5,9 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::cache::found::Found;
-use crate::cache::freshness::Freshness;
 use crate::engine::Version;
 use crate::format::extension::Extension;
+use crate::format::freshness::Freshness;
 use crate::format::internal::{self, GroupKind};
 use crate::os::clock::unix_millis;
 

@@ -14,8 +14,8 @@ use crate::format::settings::Settings;
 use crate::os::clock::unix_millis;
 
 use crate::cache::deadlines::{self, Apart};
-use crate::cache::freshness::{Facts, Freshness};
 use crate::cache::groups::{self, GroupMemory};
+use crate::format::freshness::{Facts, Freshness};
 
 /// Lookups of an entry that is replaced again and again, before it counts as expired.
 const ATTEMPTS: usize = 100;

@@ -10,3 +10,4 @@ pub(crate) mod policy;
 pub(crate) mod reclaim;
 pub(crate) mod retention;
 pub(crate) mod state;
+pub(crate) mod validity;

@@ -35,7 +35,7 @@ use crate::engine::staging::{self, DiscardOnPanic, discard_listed, discard_stage
 use crate::engine::write::mutator::{Abort, At, Mutator, WriteResult};
 use crate::engine::write::put::StoredRecord;
 use crate::engine::write::put::Terms;
-use crate::engine::write::{durability, publish};
+use crate::engine::write::{cache_words, durability, publish};
 use crate::os::random;
 
 /// What becomes of the heap.
@@ -263,6 +263,9 @@ fn make_ready(
     // G1: the files have staged names, and the header says so.
     staging::expect_renames(generation.header());
     state::note_compacted(generation.header());
+    if heap == Heap::Fresh {
+        cache_words::forget_order(generation.header());
+    }
     if let (Heap::Fresh, Some(old)) = (heap, old) {
         Extent::of(old).set_replaced(generation.header());
     }

@@ -114,7 +114,9 @@ pub enum ErrorKind {
         limit: u64,
     },
     /// The files of a `Cache` take as many bytes as they may, and its policy is to evict nothing.
-    #[error("full: its files take {limit} bytes; remove entries, or open it with a larger `max_bytes`")]
+    #[error(
+        "full: its files take {limit} bytes; remove entries, or open it with a larger `max_bytes`"
+    )]
     CacheFull {
         /// The bound, in bytes.
         limit: u64,

@@ -206,6 +206,9 @@ pub(crate) mod word {
     pub(crate) const SWEEP: usize = 139;
     /// The last segment of which an entry was removed without a deletion record, plus one.
     pub(crate) const EVICTED: usize = 140;
+    /// From this place on, records lie in the heap in the order in which they were written. As a
+    /// [`CleanCursor`](crate::format::heap_addr::CleanCursor), for its check.
+    pub(crate) const ORDERED_FROM: usize = 141;
     /// Shards of [`STATISTICS`](super::STATISTICS) counters.
     pub(crate) const SHARDS: usize = 160;
 }
@@ -220,6 +223,7 @@ pub(crate) mod statistic {
     pub(crate) const EVICTED_SIZE: usize = 7;
     pub(crate) const EVICTED_NUMBER: usize = 8;
     pub(crate) const EXPIRED: usize = 9;
+    pub(crate) const INVALIDATED: usize = 10;
 }
 /// The value of [`word::DEADLINES`] that spares lookups of long values a second one. Any other means
 /// that they make it, so damage costs time only.

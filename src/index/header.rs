@@ -412,6 +412,13 @@ impl<'a> Header<'a> {
         load(&self.0[word::EVICTED])
     }
 
+    /// Returns whether a record lies in the heap after all that was written before it, but for what
+    /// cleaning has moved since.
+    pub(crate) fn is_in_order(&self, place: HeapAddr) -> bool {
+        let from = CleanCursor::from_word(load(&self.0[word::ORDERED_FROM]));
+        from.is_some_and(|from| from.addr <= place)
+    }
+
     /// The statistics of a `Cache`: the sums over all shards.
     pub(crate) fn statistics(&self) -> [u64; STATISTICS] {
         std::array::from_fn(|counter| {
@@ -743,6 +750,14 @@ impl CacheWords<'_> {
         store(&self.0[word::EVICTED], after);
     }
 
+    /// Stores from which place on records lie in the order in which they were written.
+    pub(crate) fn set_ordered_from(&self, place: HeapAddr) {
+        store(
+            &self.0[word::ORDERED_FROM],
+            CleanCursor::at(place).to_word(),
+        );
+    }
+
     /// Stores where the next search for expired entries begins.
     pub(crate) fn set_sweep_slot(&self, slot: u64) {
         store(&self.0[word::SWEEP], slot);
@@ -764,7 +779,7 @@ impl NewFileWords<'_> {
         word::RECOVERIES,
     ];
     /// The words that describe the heap.
-    const HEAP: [usize; 10] = [
+    const HEAP: [usize; 11] = [
         word::HEAP_HOME,
         word::RESERVED,
         word::TAIL,
@@ -775,6 +790,7 @@ impl NewFileWords<'_> {
         word::SYNC_ERROR,
         word::FLUSHED,
         word::EVICTED,
+        word::ORDERED_FROM,
     ];
 
     /// Stores which file this is: its inode number, and when it was created.

@@ -143,7 +143,8 @@ const INDEX: &[Row] = &[
     ("trusted_from", 1104, Time),
     ("sweep", 1112, Number),
     ("evicted", 1120, Number),
-    ("unused", 1128, Unused),
+    ("ordered_from", 1128, FieldKind::Address),
+    ("unused", 1136, Unused),
     ("shards", 1280, Bytes),
     ("unused", 3328, Unused),
 ];

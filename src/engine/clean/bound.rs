@@ -8,7 +8,6 @@ use crate::format::index::{STATISTICS, statistic};
 use crate::format::record::Variant;
 use crate::format::settings::{Bound, EvictionPolicy, Settings};
 use crate::index::header::Header;
-use crate::os::clock::unix_millis;
 
 use crate::engine::clean::reclaim;
 use crate::engine::clean::retention::{RemovalCause, Retention};
@@ -70,29 +69,23 @@ fn index_bytes(generation: &Generation) -> u64 {
     table.saturating_add(generation.roster.disk_bytes(positions))
 }
 
-/// Returns what a step of cleaning keeps: what is fresh, within the limits.
+/// Returns what a step of cleaning keeps within the limits.
 pub(crate) fn retention(mutator: &Mutator) -> Retention {
     let generation = &mutator.generation;
-    if generation.variant() != Variant::Expiring {
-        return Retention::ALL;
-    }
-    // Without settings nothing is known of the time after a deadline.
-    let Some(settings) = generation.header().settings() else {
+    let Some(settings) = settings(generation) else {
         return Retention::ALL;
     };
-    let grace = settings.stale_for.max(settings.stale_on_error);
-    let fresh = Retention::fresh(unix_millis(), grace);
     if settings.eviction == EvictionPolicy::Refuse {
-        return fresh;
+        return Retention::ALL;
     }
     let near = of(generation).filter(|&bound| is_near(bound, mutator));
+    let most_live = near.map_or(u64::MAX, |bound| most_live(bound, generation));
+    let most_entries = fewest_entries(&settings).unwrap_or(u64::MAX);
     Retention {
-        most_live: near.map_or(u64::MAX, |bound| most_live(bound, generation)),
-        most_entries: fewest_entries(&settings).unwrap_or(u64::MAX),
         ignores_marks: settings.eviction == EvictionPolicy::Fifo,
         stops_at_number: near.is_none() && has_too_many(generation),
         spares_half: near.is_some_and(|bound| disk_bytes(generation) > bound.0),
-        ..fresh
+        ..Retention::within(most_live, most_entries)
     }
 }
 
@@ -119,6 +112,8 @@ pub(crate) fn count(header: Header<'_>, cause: RemovalCause) {
         RemovalCause::Size => statistic::EVICTED_SIZE,
         RemovalCause::Number => statistic::EVICTED_NUMBER,
         RemovalCause::Expired => statistic::EXPIRED,
+        RemovalCause::Invalidated => statistic::INVALIDATED,
+        RemovalCause::Unneeded => return,
     }] = 1;
     header.add_statistics(0, &counted);
 }

@@ -8,13 +8,15 @@ use crate::error::Corruption;
 use std::sync::Arc;
 
 use crate::format::heap_addr::{CleanCursor, HeapAddr};
-use crate::format::record::Kind;
+use crate::format::life::Life;
+use crate::format::record::{Kind, RecordHeader};
 use crate::format::segment::{HEADER_BYTES, first_place};
 use crate::format::slot::RecordMeta;
 use crate::heap::Segment;
 
 use crate::engine::clean::batch::{Batch, PendingMove};
 use crate::engine::clean::retention::{Fate, RemovalCause};
+use crate::engine::clean::validity::{Judge, Validity};
 use crate::engine::clean::{bound, reclaim, state};
 use crate::engine::generation::Generation;
 use crate::engine::open;
@@ -134,47 +136,82 @@ fn evacuate_batch(
             generation.table.slot_number(target.region, target.index)
         });
     }
+    let judge = Judge::of(generation);
     for at in 0..batch.records.len() {
         let moving = batch.records[at];
-        if let Some(slot) = moving.slot
-            && !remove_if_due(mutator, generation, moving, slot)?
+        let Some(slot) = moving.slot else {
+            continue;
+        };
+        let life = match &judge {
+            None => Some(moving.header.life),
+            Some(judge) => settle_fate(mutator, generation, (segment, batch), at, judge)?,
+        };
+        if let Some(life) = life
             && let Some((key, value)) = batch.content(segment, moving)?
         {
-            move_record(mutator, generation, moving, slot, key, value)?;
+            move_record(mutator, generation, (moving, life), slot, key, value)?;
         }
     }
     batch.clear();
     Ok(())
 }
 
-/// Removes an entry of a `Cache` that is expired, or evicted; returns whether it did.
+/// Decides about an entry of a `Cache`, and removes it if it goes. Returns the life with which it is
+/// moved if it stays.
 ///
-/// No deletion record: if a rebuild from the heap brings the entry back, that is its key's last value
-/// still. A caller's removal after this appends one, see `put::delete`.
-fn remove_if_due(
+/// No deletion record: nothing older of the key is left, and if a rebuild from the heap brings the
+/// entry back, that is its last value still. A caller's removal after this appends one, see
+/// `put::delete`.
+fn settle_fate(
     mutator: &mut Mutator,
     generation: &Generation,
-    moving: PendingMove,
-    slot_number: u32,
-) -> WriteResult<bool> {
-    if mutator.retention.now.is_none() {
-        return Ok(false);
-    }
+    (segment, batch): (&Segment, &mut Batch),
+    at: usize,
+    judge: &Judge,
+) -> WriteResult<Option<Life>> {
+    let moving = batch.records[at];
+    let Some(slot_number) = moving.slot else {
+        return Ok(None);
+    };
+    let has_damage = batch.damage;
+    let validity = if Judge::is_plain(&moving.header) {
+        judge.plain(&moving.header)
+    } else {
+        let Some((key, stored)) = batch.content(segment, moving)? else {
+            return Ok(None);
+        };
+        match judge.judge(mutator, (moving.place, &moving.header), key, stored)? {
+            // Damage may have hidden something before it.
+            Validity::Unneeded if has_damage => Validity::Needed,
+            validity => validity,
+        }
+    };
     let (region, index) = generation.table.slot_home(slot_number);
     let home = generation.table.region(region)?;
-    let header = generation.header();
-    let mark = home.mark(index);
-    let fate = mutator
-        .retention
-        .decide(&moving.header, mark, &header.counters());
-    let cause = match fate {
-        Fate::Kept => return Ok(false),
-        Fate::Spared => {
+    let (mark, counters) = (home.mark(index), generation.header().counters());
+    let bytes = moving.header.stored_bytes();
+    let fate = mutator.retention.decide(validity, bytes, mark, &counters);
+    match fate {
+        Fate::Kept(life) => Ok(Some(life)),
+        Fate::Spared(life) => {
             home.set_mark(index, mark - 1);
-            return Ok(false);
+            Ok(Some(life))
         }
-        Fate::Removed(cause) => cause,
-    };
+        Fate::Removed(cause) => {
+            remove(generation, moving, (region, index), cause)?;
+            Ok(None)
+        }
+    }
+}
+
+/// Removes an entry that is not moved.
+fn remove(
+    generation: &Generation,
+    moving: PendingMove,
+    (region, index): (u32, u32),
+    cause: RemovalCause,
+) -> WriteResult<()> {
+    let home = generation.table.region(region)?;
     let slot = home.slot(index);
     let target = Target {
         region,
@@ -184,14 +221,14 @@ fn remove_if_due(
         record: None,
     };
     debug_assert_eq!(target.link.addr(), moving.place, "as it was looked up");
-    cache_words::note_evicted(header, moving.place.segment);
+    cache_words::note_evicted(generation.header(), moving.place.segment);
     put::drop_entry(generation, &target, moving.header.stored_bytes())?;
     match cause {
-        RemovalCause::Expired => home.set_mark(index, 0),
         RemovalCause::Size | RemovalCause::Number => home.remember(index, moving.hash),
+        _ => home.set_mark(index, 0),
     }
-    bound::count(header, cause);
-    Ok(true)
+    bound::count(generation.header(), cause);
+    Ok(())
 }
 
 /// Copies a record and links its entry to the copy. Like an overwrite with the old version: one
@@ -199,12 +236,15 @@ fn remove_if_due(
 fn move_record(
     mutator: &mut Mutator,
     generation: &Generation,
-    moving: PendingMove,
+    (moving, life): (PendingMove, Life),
     slot_number: u32,
     key: &[u8],
     value: &[u8],
 ) -> WriteResult<()> {
-    let header = moving.header;
+    let header = RecordHeader {
+        life,
+        ..moving.header
+    };
     let live = generation.header().counters().live;
     let copy = heap_end::append(mutator, header, key, value, live, Need::Ordinary)?;
     let (region, index) = generation.table.slot_home(slot_number);
@@ -247,6 +287,7 @@ fn sweep(mutator: &mut Mutator, number: u16) -> WriteResult<()> {
         ));
     };
     let mut batch = Batch::default();
+    batch.damage = true;
     for position in 0..generation.roster_len() {
         let Some(target) = Target::at_position(&generation, position)? else {
             continue;

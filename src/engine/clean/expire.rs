@@ -13,6 +13,7 @@ use crate::os::clock::unix_millis;
 
 use crate::engine::clean::bound;
 use crate::engine::clean::retention::RemovalCause;
+use crate::engine::clean::validity::{Judge, Validity};
 use crate::engine::generation::Generation;
 use crate::engine::write::mutator::{Mutator, Target, WriteResult};
 use crate::engine::write::{cache_words, put};
@@ -38,11 +39,10 @@ pub(crate) fn after_write(mutator: &mut Mutator) -> WriteResult<()> {
 /// Removes the expired entries among the next `slots` slots. Returns how many there were.
 pub(crate) fn sweep(mutator: &mut Mutator, slots: u64) -> WriteResult<u64> {
     let generation = Arc::clone(&mutator.generation);
-    let Some(settings) = generation.header().settings() else {
+    let Some(judge) = Judge::of(&generation) else {
         return Ok(0);
     };
-    let grace = settings.stale_for.max(settings.stale_on_error);
-    let now = unix_millis().saturating_sub(grace);
+    let now = unix_millis();
     let all = all_slots(&generation);
     let from = generation.header().sweep_slot() % all.max(1);
     let until = from.saturating_add(slots).min(all);
@@ -52,7 +52,8 @@ pub(crate) fn sweep(mutator: &mut Mutator, slots: u64) -> WriteResult<u64> {
             continue;
         };
         let version = target.slot.meta(target.link.which()).mtime;
-        if life.is_over(version, now) && remove_if_over(mutator, &generation, &target, now)? {
+        let seems_over = life.deadline(version).is_some_and(|at| at <= now);
+        if seems_over && remove_if_over(mutator, &generation, &target, &judge)? {
             removed += 1;
         }
     }
@@ -63,7 +64,11 @@ pub(crate) fn sweep(mutator: &mut Mutator, slots: u64) -> WriteResult<u64> {
 /// Returns the slots of all regions.
 pub(crate) fn all_slots(generation: &Generation) -> u64 {
     let slots = u64::from(generation.table.geometry().region_slots);
-    generation.table.refreshed_regions().min(generation.header().counters().regions) * slots
+    generation
+        .table
+        .refreshed_regions()
+        .min(generation.header().counters().regions)
+        * slots
 }
 
 /// Returns the entry in a slot, with its life, if it has one.
@@ -95,16 +100,18 @@ fn remove_if_over(
     mutator: &mut Mutator,
     generation: &Generation,
     target: &Target<'_>,
-    now: u64,
+    judge: &Judge,
 ) -> WriteResult<bool> {
     let place = target.link.addr();
-    let Some(segment) = mutator.segment(place.segment)? else {
+    let (mut key, mut value) = (Vec::new(), Vec::new());
+    let found = match mutator.segment(place.segment)? {
+        Some(segment) => segment.read_any(place.unit, &mut key, Some(&mut value))?,
+        None => None,
+    };
+    let Some(record) = found else {
         return Ok(false);
     };
-    let Some(record) = segment.verify(place.unit)? else {
-        return Ok(false);
-    };
-    if !record.life.is_over(record.mtime, now) {
+    if judge.judge(mutator, (place, &record), &key, &value)? != Validity::Expired {
         return Ok(false);
     }
     put::drop_entry(generation, target, record.stored_bytes())?;

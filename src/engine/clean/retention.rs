@@ -3,10 +3,12 @@
 //! Cleaning meets entries in the order in which they were written or last kept, oldest first. An
 //! entry that must go is evicted where it is met; one that was used since is kept, with a lower mark:
 //! FIFO with reinsertion, which is CLOCK with the log as its ring (Corbató 1968). May call `format`
-//! and `index`.
+//! and `clean::validity`.
 
 use crate::format::index::Counters;
-use crate::format::record::RecordHeader;
+use crate::format::life::Life;
+
+use crate::engine::clean::validity::Validity;
 
 /// Why an entry goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,25 +19,25 @@ pub(crate) enum RemovalCause {
     Number,
     /// Its deadline has passed.
     Expired,
+    /// Its group was invalidated.
+    Invalidated,
+    /// It is the cache's own, and nothing needs it any more.
+    Unneeded,
 }
 
 /// What becomes of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// It is moved to the end of the heap.
-    Kept,
+    /// It is moved to the end of the heap, with this life.
+    Kept(Life),
     /// The same; its mark is lowered.
-    Spared,
+    Spared(Life),
     Removed(RemovalCause),
 }
 
 /// The state of one walk of cleaning.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Retention {
-    /// Milliseconds since the Unix epoch; `None` outside a `Cache`: all entries are kept.
-    pub now: Option<u64>,
-    /// Milliseconds after its deadline in which an entry is kept, for it may still be served.
-    pub grace: u64,
     /// Live bytes of the heap above which entries are evicted.
     pub most_live: u64,
     /// Entries above which some are evicted.
@@ -53,10 +55,8 @@ pub(crate) struct Retention {
 }
 
 impl Retention {
-    /// Keeps every entry: outside a `Cache`.
+    /// Evicts nothing.
     pub(crate) const ALL: Self = Self {
-        now: None,
-        grace: 0,
         most_live: u64::MAX,
         most_entries: u64::MAX,
         ignores_marks: false,
@@ -65,15 +65,6 @@ impl Retention {
         met: 0,
         kept: 0,
     };
-
-    /// Keeps entries whose deadline, and the time after it, have not passed.
-    pub(crate) fn fresh(now: u64, grace: u64) -> Self {
-        Self {
-            now: Some(now),
-            grace,
-            ..Self::ALL
-        }
-    }
 
     /// Returns whether nothing more has to go: the entries were too many, and are not any more.
     pub(crate) fn is_reached(&self, counters: &Counters) -> bool {
@@ -90,28 +81,45 @@ impl Retention {
         usize::try_from(excess).map_or(most, |excess| excess.clamp(1, most))
     }
 
-    /// Decides about a live entry with this mark, and counts it. `counters` are those before.
-    pub(crate) fn decide(&mut self, header: &RecordHeader, mark: u8, counters: &Counters) -> Fate {
-        let Some(now) = self.now else {
-            return Fate::Kept;
-        };
-        if header.life.is_over(header.mtime, now.saturating_sub(self.grace)) {
-            return Fate::Removed(RemovalCause::Expired);
+    /// Returns the same limits, with nothing met.
+    pub(crate) fn within(most_live: u64, most_entries: u64) -> Self {
+        Self {
+            most_live,
+            most_entries,
+            ..Self::ALL
         }
-        self.met = self.met.saturating_add(header.stored_bytes());
+    }
+
+    /// Decides about a live record of `bytes` bytes whose entry has this mark, and counts it.
+    /// `counters` are those before.
+    pub(crate) fn decide(
+        &mut self,
+        validity: Validity,
+        bytes: u64,
+        mark: u8,
+        counters: &Counters,
+    ) -> Fate {
+        let life = match validity {
+            Validity::Valid(life) => life,
+            Validity::Expired => return Fate::Removed(RemovalCause::Expired),
+            Validity::Invalidated => return Fate::Removed(RemovalCause::Invalidated),
+            Validity::Unneeded => return Fate::Removed(RemovalCause::Unneeded),
+            Validity::Needed => return Fate::Kept(Life::NONE),
+        };
+        self.met = self.met.saturating_add(bytes);
         let cause = if counters.live > self.most_live {
             RemovalCause::Size
         } else if counters.occupied > self.most_entries {
             RemovalCause::Number
         } else {
-            self.kept = self.kept.saturating_add(header.stored_bytes());
-            return Fate::Kept;
+            self.kept = self.kept.saturating_add(bytes);
+            return Fate::Kept(life);
         };
         let may_spare = !self.spares_half || self.kept <= self.met / 2;
         if mark == 0 || self.ignores_marks || !may_spare {
             return Fate::Removed(cause);
         }
-        self.kept = self.kept.saturating_add(header.stored_bytes());
-        Fate::Spared
+        self.kept = self.kept.saturating_add(bytes);
+        Fate::Spared(life)
     }
 }

@@ -111,11 +111,7 @@ pub(crate) fn read_terms(
 }
 
 #[inline(never)]
-fn read_terms_slowly(
-    handle: &Handle,
-    key: &[u8],
-    out: &mut Vec<u8>,
-) -> Result<Answer<EntryTerms>> {
+fn read_terms_slowly(handle: &Handle, key: &[u8], out: &mut Vec<u8>) -> Result<Answer<EntryTerms>> {
     let answer = read_with(handle, key, out, EntryTerms::of)?;
     if let Answer::Found(_) = answer {
         mark_used_slowly(handle, key);
@@ -184,9 +180,7 @@ fn fast_path<T, const MARKS: bool>(
     }
     let misses = consecutive_misses();
     let hash = generation.hasher.hash(key);
-    let found = generation
-        .table
-        .fast_path(poll, hash, misses == 0, MARKS);
+    let found = generation.table.fast_path(poll, hash, misses == 0, MARKS);
     match found {
         Attempt::Done(found) => {
             let place = found.link.addr();

@@ -216,6 +216,7 @@ pub(crate) fn read_heap(
 fn note_of_cache(header: Header<'_>, salvage: &Salvage) {
     if header.is_expiring() {
         cache_words::set_has_deadlines(header, salvage.has_deadlines);
+        cache_words::forget_order(header);
     }
     // Also if no entry of the old index is missing: it may have lacked the newest ones.
     if salvage.stretches > 0 {

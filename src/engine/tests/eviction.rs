@@ -200,7 +200,9 @@ fn removed_entries_never_return() {
         cache.put(key(number), [2; 300]).unwrap();
         number += 1;
     }
-    let gone: Vec<_> = (0..number).filter(|&n| !is_there(&cache, &key(n))).collect();
+    let gone: Vec<_> = (0..number)
+        .filter(|&n| !is_there(&cache, &key(n)))
+        .collect();
     for &number in &gone {
         assert!(!cache.delete(key(number)).unwrap());
     }
@@ -209,7 +211,9 @@ fn removed_entries_never_return() {
     crate::Repair::new(scratch.path()).run().unwrap();
     let cache = MmapCache::open_with(scratch.path(), &cache_options()).unwrap();
     assert!(cache.len() > 1_000, "{}", cache.len());
-    let back = gone.iter().filter(|&&number| is_there(&cache, &key(number)));
+    let back = gone
+        .iter()
+        .filter(|&&number| is_there(&cache, &key(number)));
     assert_eq!(back.count(), 0);
     assert!(gone.len() >= 100, "{}", gone.len());
 }
@@ -272,7 +276,10 @@ fn flipped_slot_bits_expire_nothing() {
     let (_, slot, link) = region.probe(generation.hasher.hash(b"key")).next().unwrap();
     let meta = slot.meta(link.which());
     let past = crate::format::life::Life::new(meta.mtime, 1);
-    slot.set_meta(link.which(), crate::format::slot::RecordMeta { life: past, ..meta });
+    slot.set_meta(
+        link.which(),
+        crate::format::slot::RecordMeta { life: past, ..meta },
+    );
     for _ in 0..8 {
         assert_eq!(cache.write(|writer| writer.sweep(1_000)).unwrap(), 0);
     }
@@ -346,7 +353,9 @@ fn counted_bytes_cover_blocks() {
     let scratch = scratch();
     let cache = limited(&scratch, bytes(32 * MIB));
     for number in 0..30_000 {
-        cache.put(key(number), vec![1; length(number) / 64]).unwrap();
+        cache
+            .put(key(number), vec![1; length(number) / 64])
+            .unwrap();
         if number % 500 == 0 {
             let counted = bound::disk_bytes(&generation_of(&cache));
             let blocks = cache.disk_usage().unwrap().total();

@@ -33,6 +33,14 @@ pub(crate) fn distrust_all(header: Header<'_>) {
     }
 }
 
+/// Stores that all records up to the heap's end may lie in any order: they were copied, or nothing is
+/// known of them.
+pub(crate) fn forget_order(header: Header<'_>) {
+    if header.is_expiring() {
+        header.cache_words().set_ordered_from(header.tail());
+    }
+}
+
 /// Stores that an entry is about to be removed without a deletion record, whose record is in a
 /// segment: until that segment is gone, a rebuild from the heap would bring the entry back.
 #[inline]

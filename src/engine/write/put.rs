@@ -209,9 +209,7 @@ fn is_valid(generation: &Generation, target: &Target<'_>) -> Result<bool> {
 fn check_entry_limit(mutator: &Mutator) -> WriteResult<()> {
     let limit = match mutator.generation.variant() {
         Variant::Expiring => most_entries_of_cache(&mutator.generation),
-        Variant::Versioned | Variant::Numbered => {
-            mutator.generation.table.geometry().max_entries
-        }
+        Variant::Versioned | Variant::Numbered => mutator.generation.table.geometry().max_entries,
     };
     if limit > 0 && mutator.generation.header().occupied() >= limit {
         return Err(ErrorKind::TableFull { limit }

@@ -74,7 +74,11 @@ fn stopped_eviction_loses_nothing_else() {
         let report = next.verify().run().unwrap();
         assert!(report.totals_compared, "step {steps}");
         (BEFORE + 4..2 * BEFORE).for_each(|i| put(&next, i));
-        assert!(next.len() <= u64::from(LIMIT), "step {steps}: {}", next.len());
+        assert!(
+            next.len() <= u64::from(LIMIT),
+            "step {steps}: {}",
+            next.len()
+        );
         assert_clean(&next);
         if outcome.is_ok() {
             break;

@@ -4,7 +4,7 @@
 
 /// What a reader may do with an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Freshness {
+pub(crate) enum Freshness {
     /// Before its deadline.
     Fresh,
     /// After its deadline, and still served.
@@ -17,7 +17,7 @@ pub(super) enum Freshness {
 
 /// What decides about an entry.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Facts {
+pub(crate) struct Facts {
     pub version: u64,
     /// In milliseconds since the Unix epoch.
     pub deadline: Option<u64>,
@@ -34,7 +34,7 @@ impl Facts {
     /// Decides. Reads the clock, in milliseconds since the Unix epoch, only if there is a deadline,
     /// and the default of the cache only if the deadline has passed.
     #[inline]
-    pub(super) fn freshness(
+    pub(crate) fn freshness(
         &self,
         now: impl FnOnce() -> u64,
         stale_by_default: impl FnOnce() -> u64,
