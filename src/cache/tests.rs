@@ -1,5 +1,6 @@
 //! Deadlines: when entries are fresh, and that nothing lengthens a life.
 
+mod cleaning;
 mod damage;
 mod groups;
 mod keys;
