@@ -9,8 +9,10 @@ pub(crate) enum Freshness {
     Fresh,
     /// After its deadline, and still served.
     Stale,
-    /// After its deadline, or what limited it may be lost.
+    /// After its deadline, and not served any more.
     Expired,
+    /// What limited it may be lost: nothing may be served of it, whatever its deadline says.
+    Distrusted,
     /// Not newer than the last invalidation of one of its groups.
     Invalidated,
 }
@@ -43,7 +45,7 @@ impl Facts {
             return Freshness::Invalidated;
         }
         if self.version <= self.distrusted_upto {
-            return Freshness::Expired;
+            return Freshness::Distrusted;
         }
         let Some(deadline) = self.deadline else {
             return Freshness::Fresh;
@@ -135,7 +137,7 @@ mod tests {
         assert_at(
             distrusted,
             5,
-            &[(0, Freshness::Expired), (1_000, Freshness::Expired)],
+            &[(0, Freshness::Distrusted), (1_000, Freshness::Distrusted)],
         );
     }
 }
