@@ -418,7 +418,9 @@ impl Cache {
         self.check_put(key, &stored)?;
         self.cache.write(|writer| {
             let handle = self.cache.handle();
-            if groups::invalidated_upto(handle, &self.groups, options.extension())? > since.0 {
+            let seen = handle.current()?.0.header().invalidations();
+            let upto = groups::invalidated_upto(handle, &self.groups, options.extension(), seen)?;
+            if upto.is_none_or(|upto| upto > since.0) {
                 return Ok(None);
             }
             writer.put_with(key, &stored, options.terms()).map(Some)

@@ -120,12 +120,16 @@ fn judge(
     };
     value.truncate(value_len);
     let is_grouped = extension.groups().next().is_some();
+    let seen = terms.invalidations;
+    let Some(invalidated_upto) = groups::invalidated_upto(handle, memory, &extension, seen)? else {
+        return Ok(None);
+    };
     let mut facts = Facts {
         version: terms.version,
         deadline: terms.life.deadline(terms.version),
         is_negative: terms.traits.is_negative(),
         stale_for: extension.stale_for.map(|span| span.get()),
-        invalidated_upto: groups::invalidated_upto(handle, memory, &extension)?,
+        invalidated_upto,
         distrusted_upto: 0,
     };
     if is_grouped || value_len > LONG_VALUE {
@@ -137,6 +141,10 @@ fn judge(
             Apart::Deadline(deadline) => facts.deadline = deadline,
             Apart::Damaged => facts.distrusted_upto = u64::MAX,
             Apart::Replaced => return Ok(None),
+        }
+        // Cleaning may have moved the entry with its deadline, and removed the one that was apart.
+        if !groups::is_still(handle, seen)? {
+            return Ok(None);
         }
     }
     Ok(Some(Answer::Found(Found {

@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::format::extension::Extension;
 use crate::format::internal;
 use crate::format::record::Traits;
-use crate::sync::{Relaxed, Word};
+use crate::sync::{Relaxed, Word, acquire_fence};
 
 /// Groups that a handle remembers, 16 bytes each.
 const REMEMBERED: usize = 4_096;
@@ -76,34 +76,57 @@ impl GroupMemory {
     }
 }
 
-/// Returns the version of the last invalidation of an entry's groups; 0 if there is none.
+/// Returns the version of the last invalidation of an entry's groups; 0 if there is none. `None` if
+/// something was invalidated since `invalidations` was loaded, which was before the entry was read.
+///
+/// Cleaning removes a group's entry after all entries that it ended, and counts that first. So if the
+/// count is the same, an entry that was read after it was loaded was not ended by a group that is gone.
 #[inline]
 pub(super) fn invalidated_upto(
     handle: &Handle,
     memory: &GroupMemory,
     extension: &Extension,
-) -> Result<u64> {
+    invalidations: u64,
+) -> Result<Option<u64>> {
     let mut newest = 0;
     for group in extension.groups() {
-        newest = newest.max(version_of(handle, memory, group)?);
+        match version_of(handle, memory, group, invalidations)? {
+            Some(version) => newest = newest.max(version),
+            None => return Ok(None),
+        }
     }
-    Ok(newest)
+    Ok(Some(newest))
 }
 
-fn version_of(handle: &Handle, memory: &GroupMemory, group: u64) -> Result<u64> {
+fn version_of(
+    handle: &Handle,
+    memory: &GroupMemory,
+    group: u64,
+    invalidations: u64,
+) -> Result<Option<u64>> {
     let (generation, _) = handle.current()?;
     let moment = Moment {
         roster: generation.ids.roster,
-        invalidations: generation.header().invalidations(),
+        invalidations,
     };
     let cache = generation.ids.cache;
     drop(generation);
     if let Some(version) = memory.version(moment, group) {
-        return Ok(version);
+        return Ok(Some(version));
     }
     let version = stored_version(handle, cache, group)?;
+    if !is_still(handle, invalidations)? {
+        return Ok(None);
+    }
     memory.remember(moment, group, version);
-    Ok(version)
+    Ok(Some(version))
+}
+
+/// Returns whether nothing was invalidated, and no internal entry removed, since a count was loaded.
+pub(super) fn is_still(handle: &Handle, invalidations: u64) -> Result<bool> {
+    acquire_fence();
+    let (generation, _) = handle.current()?;
+    Ok(generation.header().invalidations() == invalidations)
 }
 
 /// Looks a group up. If its entry is damaged, all entries of the group are invalid.

@@ -64,14 +64,15 @@ fn copied_groups_outlive_their_entries() {
     let mut writer = cache.cache.writer().unwrap();
     writer.rewrite_heap().unwrap();
     drop(writer);
-    for round in 0..20 {
-        fill(&cache, 1_000..1_100, &InsertOptions::new());
+    for kept in [1, 0] {
+        // Compacting does nothing without a dead record.
+        cache.insert("dead", "1").unwrap();
+        assert!(cache.remove("dead").unwrap());
+        cache.cache.compact().unwrap();
+        // Moved once, it is after all that it ended.
+        assert_eq!(cache.len_with_expired(), kept);
         assert_absent(&cache, 0..300);
-        if round % 5 == 4 {
-            cache.cache.compact().unwrap();
-        }
     }
-    assert_eq!(cache.len_with_expired(), 101, "the group is kept");
     assert_absent(&rebuilt(&path, cache), 0..300);
 }
 

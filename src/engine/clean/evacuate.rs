@@ -222,6 +222,10 @@ fn remove(
     };
     debug_assert_eq!(target.link.addr(), moving.place, "as it was looked up");
     cache_words::note_evicted(generation.header(), moving.place.segment);
+    if cause == RemovalCause::Unneeded {
+        // A reader that has an entry that it ended in hand must not find it gone.
+        cache_words::count_invalidation(generation.header());
+    }
     put::drop_entry(generation, &target, moving.header.stored_bytes())?;
     match cause {
         RemovalCause::Size | RemovalCause::Number => home.remember(index, moving.hash),

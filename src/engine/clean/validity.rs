@@ -126,7 +126,7 @@ impl Judge {
         };
         match facts.freshness(|| self.now, || kept) {
             Freshness::Fresh | Freshness::Stale => Validity::Valid(life),
-            Freshness::Expired => Validity::Expired,
+            Freshness::Expired | Freshness::Distrusted => Validity::Expired,
             Freshness::Invalidated => Validity::Invalidated,
         }
     }

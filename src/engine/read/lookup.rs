@@ -59,7 +59,7 @@ pub(crate) enum Answer<T> {
 #[inline]
 pub(crate) fn read(handle: &Handle, key: &[u8], out: &mut Vec<u8>) -> Result<Answer<Version>> {
     handle.check_key(key)?;
-    match fast_path::<_, false>(handle, key, out, |header| header.mtime) {
+    match fast_path::<_, false>(handle, key, out, &mut 0, |header| header.mtime) {
         Attempt::Done(mtime) => Ok(Answer::Found(Version(mtime))),
         Attempt::Absent => Ok(Answer::Absent),
         Attempt::Retry => read_with(handle, key, out, |header| Version(header.mtime)),
@@ -83,6 +83,9 @@ pub(crate) struct EntryTerms {
     pub version: u64,
     pub life: Life,
     pub traits: Traits,
+    /// The count of invalidations before the record was read. As long as it is the same, what limits
+    /// the entry is still where it was.
+    pub invalidations: u64,
 }
 
 impl EntryTerms {
@@ -91,6 +94,7 @@ impl EntryTerms {
             version: header.mtime,
             life: header.life,
             traits: header.traits,
+            invalidations: 0,
         }
     }
 }
@@ -103,8 +107,12 @@ pub(crate) fn read_terms(
     out: &mut Vec<u8>,
 ) -> Result<Answer<EntryTerms>> {
     handle.check_key(key)?;
-    match fast_path::<_, true>(handle, key, out, EntryTerms::of) {
-        Attempt::Done(terms) => Ok(Answer::Found(terms)),
+    let mut seen = 0;
+    match fast_path::<_, true>(handle, key, out, &mut seen, EntryTerms::of) {
+        Attempt::Done(terms) => Ok(Answer::Found(EntryTerms {
+            invalidations: seen,
+            ..terms
+        })),
         Attempt::Absent => Ok(Answer::Absent),
         Attempt::Retry => read_terms_slowly(handle, key, out),
     }
@@ -112,11 +120,18 @@ pub(crate) fn read_terms(
 
 #[inline(never)]
 fn read_terms_slowly(handle: &Handle, key: &[u8], out: &mut Vec<u8>) -> Result<Answer<EntryTerms>> {
+    let invalidations = handle.current()?.0.header().invalidations();
     let answer = read_with(handle, key, out, EntryTerms::of)?;
-    if let Answer::Found(_) = answer {
-        mark_used_slowly(handle, key);
-    }
-    Ok(answer)
+    Ok(match answer {
+        Answer::Found(terms) => {
+            mark_used_slowly(handle, key);
+            Answer::Found(EntryTerms {
+                invalidations,
+                ..terms
+            })
+        }
+        other => other,
+    })
 }
 
 /// Marks an entry as used: CLOCK evicts those that no reader has used. A hint, stored without the
@@ -146,7 +161,7 @@ fn mark_used_slowly(handle: &Handle, key: &[u8]) {
 #[inline]
 pub(crate) fn read_value(handle: &Handle, key: &[u8], out: &mut Vec<u8>) -> Result<bool> {
     handle.check_key(key)?;
-    match fast_path::<_, false>(handle, key, out, |_| ()) {
+    match fast_path::<_, false>(handle, key, out, &mut 0, |_| ()) {
         Attempt::Done(()) => Ok(true),
         Attempt::Absent => Ok(false),
         Attempt::Retry => read_value_slowly(handle, key, out),
@@ -171,10 +186,15 @@ fn fast_path<T, const MARKS: bool>(
     handle: &Handle,
     key: &[u8],
     out: &mut Vec<u8>,
+    seen: &mut u64,
     keep: impl FnOnce(record::RecordHeader) -> T,
 ) -> Attempt<T> {
     let generation = handle.generation.load();
     let poll = generation.header().poll();
+    if MARKS {
+        // Before the link.
+        *seen = generation.header().invalidations();
+    }
     if poll.superseded() || handle.is_due_on_overlay() {
         return Attempt::Retry;
     }
