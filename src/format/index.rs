@@ -196,6 +196,8 @@ pub(crate) mod word {
     pub(crate) const RECOVERIES: usize = 78;
     /// The eight words of [`crate::format::settings::Settings`].
     pub(crate) const SETTINGS: usize = 128;
+    /// The same again, stored first: complete while the others change.
+    pub(crate) const SETTINGS_COPY: usize = 144;
     /// Grows when a group of entries is invalidated.
     pub(crate) const INVALIDATIONS: usize = 136;
     /// [`NO_DEADLINES`](super::NO_DEADLINES) while no deadline is stored apart from its entry.

@@ -84,12 +84,24 @@ impl Traits {
     pub(crate) const NONE: Self = Self(0);
     /// The key is known not to exist.
     pub(crate) const NEGATIVE: Self = Self(1);
+    /// Lookups renew the deadline, under the cache's time to idle.
+    pub(crate) const IDLE: Self = Self(1 << 6);
     /// All bits that have a meaning.
-    const ALL: u8 = 1;
+    const ALL: u8 = Self::NEGATIVE.0 | Self::IDLE.0;
 
     #[inline]
     pub(crate) fn is_negative(self) -> bool {
         self.0 & Self::NEGATIVE.0 != 0
+    }
+
+    #[inline]
+    pub(crate) fn is_idle(self) -> bool {
+        self.0 & Self::IDLE.0 != 0
+    }
+
+    /// Returns the traits of an entry whose deadline lookups leave alone.
+    pub(crate) fn without_idle(self) -> Self {
+        Self(self.0 & !Self::IDLE.0)
     }
 }
 

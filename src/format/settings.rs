@@ -1,7 +1,7 @@
 //! The limits and defaults of a `Cache`, which all its processes share.
 //!
-//! Eight words of the index header, the last of which checks the others: a reader without the lock
-//! sees all of them from one change, or reads again. Calls no other module.
+//! Eight words of the index header, the last of which checks the others, and eight more with the same:
+//! a reader without the lock sees all of them from one change, or reads again. Calls no other module.
 
 /// Words of the settings, the check included.
 pub(crate) const WORDS: usize = 8;

@@ -370,10 +370,15 @@ impl<'a> Header<'a> {
         NewFileWords(self.0)
     }
 
-    /// The limits and defaults of a `Cache`; `None` if they are corrupt, or if a writer is storing
-    /// them.
+    /// The limits and defaults of a `Cache`; `None` if they are corrupt, or if writers change them
+    /// one after the other.
     pub(crate) fn settings(&self) -> Option<Settings> {
-        Settings::from_words(std::array::from_fn(|i| load(&self.0[word::SETTINGS + i])))
+        let at = |first| Settings::from_words(std::array::from_fn(|i| load(&self.0[first + i])));
+        at(word::SETTINGS).or_else(|| {
+            // The copy was complete before any word of the first ones changed.
+            acquire_fence();
+            at(word::SETTINGS_COPY)
+        })
     }
 
     /// The number of invalidations of groups. A reader that sees one counted finds its entry.
@@ -691,10 +696,14 @@ impl SessionWords<'_> {
 pub(crate) struct CacheWords<'a>(&'a HeaderPage);
 
 impl CacheWords<'_> {
-    /// Stores limits and defaults.
+    /// Stores limits and defaults, the copy first: a kill at any store leaves the old or the new
+    /// ones.
     pub(crate) fn set_settings(&self, settings: Settings) {
-        for (i, value) in settings.to_words().into_iter().enumerate() {
-            store(&self.0[word::SETTINGS + i], value);
+        for first in [word::SETTINGS_COPY, word::SETTINGS] {
+            for (i, value) in settings.to_words().into_iter().enumerate() {
+                store(&self.0[first + i], value);
+            }
+            release_fence();
         }
     }
 
@@ -789,8 +798,9 @@ impl NewFileWords<'_> {
     /// Continues the settings and statistics of a `Cache`, and what its lookups must know.
     pub(crate) fn carry_cache(&self, from: Header<'_>) {
         let settings = word::SETTINGS..word::SETTINGS + settings::WORDS;
+        let copy = word::SETTINGS_COPY..word::SETTINGS_COPY + settings::WORDS;
         let shards = word::SHARDS..word::SHARDS + SHARDS * SHARD_WORDS;
-        for at in settings.chain(shards) {
+        for at in settings.chain(copy).chain(shards) {
             store(&self.0[at], load(&from.0[at]));
         }
         let words = [word::INVALIDATIONS, word::DEADLINES, word::TRUSTED_FROM];
