@@ -6,18 +6,20 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::error::{ErrorKind, Result};
+use crate::format::settings::Settings;
 use crate::lock;
 
 use crate::engine::clean::policy;
 use crate::engine::entry::{Entry, Update};
 use crate::engine::handle::Handle;
 use crate::engine::ids;
+use crate::engine::options::Durability;
 use crate::engine::read::lookup;
 use crate::engine::switch::put_staged;
 use crate::engine::version::Version;
 use crate::engine::write::put::Terms;
 use crate::engine::write::session::Session;
-use crate::engine::write::{clear, put};
+use crate::engine::write::{cache_words, clear, put};
 
 /// A batch of changes to a cache, under its writer lock; made by
 /// [`MmapCache::writer`](crate::MmapCache::writer).
@@ -273,6 +275,20 @@ impl<'a> Writer<'a> {
     /// Reclaims all dead bytes of the heap.
     pub(crate) fn compact(&mut self) -> Result<()> {
         policy::compact(&mut self.session)
+    }
+
+    /// Stores the limits and defaults of a `Cache`.
+    pub(crate) fn set_settings(&mut self, settings: Settings) -> Result<()> {
+        self.session.run(|mutator| {
+            cache_words::set_settings(mutator.generation.header(), settings);
+            Ok(())
+        })?;
+        if self.session.handle.options.durability != Durability::Sync {
+            return Ok(());
+        }
+        let generation = &self.session.mutator.generation;
+        let synced = generation.table.file().sync();
+        generation.header().note_sync(synced)
     }
 
     /// Removes all entries.
