@@ -3,8 +3,13 @@
 //! Decides when an entry is fresh. The engine stores deadlines, and keeps entries whose deadline has
 //! passed until they are replaced or removed. May call `mmap_cache` and everything below it.
 
+mod builder;
 mod entry;
+mod idle;
 mod insert;
+mod removal;
+mod settings;
+mod statistics;
 #[cfg(test)]
 mod tests;
 
@@ -13,18 +18,26 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::engine::read::lookup::{self, Answer, EntryTerms};
+use crate::engine::statistics::Counter;
 use crate::engine::write::limits;
 use crate::engine::write::put::Terms;
-use crate::engine::{Backup, DiskUsage, Options, Stats, Verify, Version, Writer};
+use crate::engine::{Backup, DiskUsage, Options, Verify, Version, Writer};
 #[cfg(doc)]
 use crate::error::ErrorKind;
 use crate::error::Result;
-use crate::format::record::{Traits, Variant};
+use crate::format::record::Traits;
+use crate::format::settings::Settings;
 use crate::mmap_cache::MmapCache;
 use crate::os::clock::unix_millis;
 
+use crate::cache::removal::OnRemoval;
+
+pub use crate::cache::builder::CacheBuilder;
 pub use crate::cache::entry::CacheEntry;
 pub use crate::cache::insert::InsertOptions;
+pub use crate::cache::settings::{CacheSettings, Eviction};
+pub use crate::cache::statistics::{CacheCounts, CacheStats, Metric, MetricKind};
+pub use crate::engine::RemovalCause;
 
 /// A persistent cache in memory-mapped files: keys and values, each with a deadline if it is given
 /// one, shared by any number of threads and processes.
@@ -57,6 +70,7 @@ pub use crate::cache::insert::InsertOptions;
 /// ```
 pub struct Cache {
     cache: MmapCache,
+    on_removal: Option<OnRemoval>,
 }
 
 impl fmt::Debug for Cache {
@@ -66,7 +80,8 @@ impl fmt::Debug for Cache {
 }
 
 impl Cache {
-    /// Opens the cache at `path` with the default [`Options`]; creates it if there is none.
+    /// Opens the cache at `path` with the default [`Options`]; creates it if there is none. Its limits
+    /// and defaults are those in the files.
     ///
     /// # Errors
     ///
@@ -75,20 +90,38 @@ impl Cache {
         Self::open_with(path, &Options::new())
     }
 
-    /// Opens the cache at `path` with these options. `append_only` has no effect.
+    /// Opens the cache at `path` with these options. Its limits and defaults are those in the files.
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`Options::open`], and [`ErrorKind::OtherType`] if an [`MmapCache`] or
-    /// [`Labels`](crate::Labels) made the files at the path.
+    /// Returns the errors of [`CacheBuilder::open`].
     pub fn open_with(path: impl AsRef<Path>, options: &Options) -> Result<Self> {
-        let options = Options {
-            variant: Variant::Expiring,
-            append_only: None,
-            ..options.clone()
-        };
-        let cache = MmapCache::open_with(path.as_ref(), &options)?;
-        Ok(Self { cache })
+        Self::builder(path).options(options).open()
+    }
+
+    /// Begins to open the cache at `path`, with limits, defaults, options and a callback.
+    pub fn builder(path: impl AsRef<Path>) -> CacheBuilder {
+        CacheBuilder::new(path.as_ref())
+    }
+
+    /// Returns the limits and defaults as they are stored now; another process may have changed them
+    /// since the last call. Eight loads and a check.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ErrorKind::SettingsCorrupted`] if they are corrupt, and any error of [`Options::open`]
+    /// if the files were replaced.
+    pub fn settings(&self) -> Result<CacheSettings> {
+        settings::read(self.cache.handle()).map(settings::public)
+    }
+
+    /// Changes the cache under the lock, and reports what it removed when the lock is released.
+    fn change<T>(&self, change: impl FnOnce(&mut Writer<'_>) -> Result<T>) -> Result<T> {
+        let changed = self.cache.write(change);
+        if let Some(on_removal) = &self.on_removal {
+            on_removal.report(self.cache.handle());
+        }
+        changed
     }
 
     /// Returns the path of the index, with all symbolic links resolved.
@@ -110,13 +143,33 @@ impl Cache {
     }
 
     fn get_bytes(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let handle = self.cache.handle();
         let mut value = Vec::new();
-        match lookup::read_terms(self.cache.handle(), key, &mut value)? {
-            Answer::Found(terms) if terms.is_fresh() && !terms.traits.is_negative() => {
-                Ok(Some(value))
+        match lookup::read_terms(handle, key, &mut value)? {
+            Answer::Found(terms) if terms.is_fresh() => {
+                Ok(self.count_hit(key, &terms).then_some(value))
             }
-            _ => Ok(None),
+            _ => {
+                handle.count(Counter::Misses, 1);
+                Ok(None)
+            }
         }
+    }
+
+    /// Counts a fresh entry that a lookup found, and renews its deadline if it has to be. Returns
+    /// whether it has a value.
+    #[inline]
+    fn count_hit(&self, key: &[u8], found: &EntryTerms) -> bool {
+        let handle = self.cache.handle();
+        if found.traits.is_negative() {
+            handle.count(Counter::NegativeHits, 1);
+            return false;
+        }
+        handle.count(Counter::Hits, 1);
+        if found.traits.is_idle() {
+            idle::renew(&self.cache, key, found);
+        }
+        true
     }
 
     /// Returns the fresh entry of a key, which may be a negative one; `None` if there is none.
@@ -125,8 +178,17 @@ impl Cache {
     ///
     /// Returns the errors of [`MmapCache::entry`].
     pub fn entry(&self, key: impl AsRef<[u8]>) -> Result<Option<CacheEntry>> {
-        let found = self.find(key.as_ref())?;
-        Ok(found.filter(|(_, terms)| terms.is_fresh()).map(entry::of))
+        let key = key.as_ref();
+        match self.find(key)?.filter(|(_, terms)| terms.is_fresh()) {
+            Some(found) => {
+                self.count_hit(key, &found.1);
+                Ok(Some(entry::of(found)))
+            }
+            None => {
+                self.cache.handle().count(Counter::Misses, 1);
+                Ok(None)
+            }
+        }
     }
 
     /// Returns whether a key has a fresh value. Reads its record, as [`get`](Self::get) does.
@@ -149,27 +211,35 @@ impl Cache {
     }
 
     /// As [`find`](Self::find), for a writer, to which a damaged entry is absent.
-    fn find_fresh(&self, key: &[u8]) -> Result<Option<(Vec<u8>, EntryTerms)>> {
+    fn find_undamaged(&self, key: &[u8]) -> Result<Option<(Vec<u8>, EntryTerms)>> {
         match self.find(key) {
             Err(error) if error.is_corruption() => Ok(None),
-            found => Ok(found?.filter(|(_, terms)| terms.is_fresh())),
+            found => found,
         }
     }
 
-    /// Stores a value without a deadline; replaces the key's entry, if any. Returns the new version.
+    fn find_fresh(&self, key: &[u8]) -> Result<Option<(Vec<u8>, EntryTerms)>> {
+        let found = self.find_undamaged(key)?;
+        Ok(found.filter(|(_, terms)| terms.is_fresh()))
+    }
+
+    /// Stores a value with the life that is the cache's default; replaces the key's entry, if any.
+    /// Returns the new version.
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`MmapCache::put`].
+    /// Returns the errors of [`MmapCache::put`], and [`ErrorKind::SettingsCorrupted`] if the limits and
+    /// defaults are corrupt.
     pub fn insert(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<Version> {
         self.insert_bytes(key.as_ref(), value.as_ref(), &InsertOptions::new())
     }
 
-    /// Stores a value with a deadline; replaces the key's entry, if any. Returns the new version.
+    /// Stores a value with the life that the options say; replaces the key's entry, if any. Returns the
+    /// new version.
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`MmapCache::put`].
+    /// Returns the errors of [`insert`](Self::insert).
     pub fn insert_with(
         &self,
         key: impl AsRef<[u8]>,
@@ -181,9 +251,39 @@ impl Cache {
 
     fn insert_bytes(&self, key: &[u8], value: &[u8], options: &InsertOptions) -> Result<Version> {
         limits::check_put(self.cache.handle(), key, value)?;
-        let terms = options.terms();
-        self.cache
-            .write(|writer| writer.put_with(key, value, terms))
+        let terms = self.terms(options)?;
+        self.change(|writer| self.put(writer, key, value, terms))
+    }
+
+    /// Returns what is stored with an entry that is inserted now.
+    fn terms(&self, options: &InsertOptions) -> Result<Terms> {
+        Ok(options.terms(&settings::read(self.cache.handle())?))
+    }
+
+    /// Inserts an entry, counts it, and notes what it replaces.
+    fn put(
+        &self,
+        writer: &mut Writer<'_>,
+        key: &[u8],
+        value: &[u8],
+        terms: Terms,
+    ) -> Result<Version> {
+        let handle = self.cache.handle();
+        let before = match handle.removals {
+            Some(_) => self.find_undamaged(key)?,
+            None => None,
+        };
+        let overwrites = || handle.generation.load().header().overwrites();
+        let before_it = overwrites();
+        let version = writer.put_with(key, value, terms)?;
+        handle.count(Counter::Insertions, 1);
+        if overwrites() != before_it {
+            handle.count(Counter::Replaced, 1);
+        }
+        if let Some((value, terms)) = before {
+            removal::replaced(handle, key, (value.len(), terms));
+        }
+        Ok(version)
     }
 
     /// Stores a value if the key has no fresh entry, decided under the lock. Returns the new version, or
@@ -191,7 +291,8 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`MmapCache::insert_if_absent`].
+    /// Returns the errors of [`insert`](Self::insert) and [`entry`](Self::entry), damage excepted: a
+    /// damaged entry is absent.
     pub fn add(
         &self,
         key: impl AsRef<[u8]>,
@@ -200,11 +301,12 @@ impl Cache {
     ) -> Result<Option<Version>> {
         let (key, value) = (key.as_ref(), value.as_ref());
         limits::check_put(self.cache.handle(), key, value)?;
-        self.cache.write(|writer| {
+        self.change(|writer| {
             if self.find_fresh(key)?.is_some() {
                 return Ok(None);
             }
-            writer.put_with(key, value, options.terms()).map(Some)
+            let terms = self.terms(options)?;
+            self.put(writer, key, value, terms).map(Some)
         })
     }
 
@@ -213,15 +315,15 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`MmapCache::put`].
+    /// Returns the errors of [`insert`](Self::insert).
     pub fn insert_absent(&self, key: impl AsRef<[u8]>, ttl: Duration) -> Result<Version> {
         let key = key.as_ref();
         limits::check_put(self.cache.handle(), key, &[])?;
         let terms = Terms {
             traits: Traits::NEGATIVE,
-            ..InsertOptions::new().ttl(ttl).terms()
+            ..self.terms(&InsertOptions::new().ttl(ttl))?
         };
-        self.cache.write(|writer| writer.put_with(key, &[], terms))
+        self.change(|writer| self.put(writer, key, &[], terms))
     }
 
     /// Removes the entry of a key. Returns whether it had a fresh one.
@@ -232,17 +334,21 @@ impl Cache {
     pub fn remove(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         let key = key.as_ref();
         self.cache.handle().check_key(key)?;
-        self.cache.write(|writer| {
-            let was_fresh = self.find_fresh(key)?.is_some();
-            writer.delete_bytes(key)?;
-            Ok(was_fresh)
+        self.change(|writer| {
+            let found = self.find_undamaged(key)?;
+            let found = found.map(|(value, terms)| (value.len(), terms));
+            if writer.delete_bytes(key)? {
+                removal::removed(self.cache.handle(), key, found);
+            }
+            Ok(found.is_some_and(|(_, terms)| terms.is_fresh()))
         })
     }
 
     /// Gives the fresh entry of a key another deadline, `ttl` from now; its value and version stay.
     /// Returns whether there was one.
     ///
-    /// As durable as a put. Appends the entry to the heap again, with its value.
+    /// As durable as a put. Appends the entry to the heap again, with its value. From then on lookups do
+    /// not renew the deadline, see [`CacheBuilder::time_to_idle`].
     ///
     /// # Errors
     ///
@@ -257,19 +363,20 @@ impl Cache {
     ///
     /// Returns the errors of [`touch`](Self::touch).
     pub fn persist(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        self.set_deadline(key.as_ref(), &InsertOptions::new())
+        self.set_deadline(key.as_ref(), &InsertOptions::new().no_expiry())
     }
 
     fn set_deadline(&self, key: &[u8], options: &InsertOptions) -> Result<bool> {
         self.cache.handle().check_key(key)?;
-        self.cache.write(|writer| {
+        self.change(|writer| {
             let Some((value, found)) = self.find_fresh(key)? else {
                 return Ok(false);
             };
             let terms = Terms {
                 version: Some(found.version),
-                traits: found.traits,
-                ..options.terms()
+                traits: found.traits.without_idle(),
+                // Not shortened at random: it is asked for by name.
+                ..options.terms(&Settings::default())
             };
             writer.put_with(key, &value, terms).map(|_| true)
         })
@@ -308,12 +415,16 @@ impl Cache {
         if keys.is_empty() {
             return Ok(0);
         }
-        self.cache.write(|writer: &mut Writer<'_>| {
+        self.change(|writer: &mut Writer<'_>| {
             let mut removed = 0;
             for key in keys.drain(..) {
                 // It may have been put again since.
-                let is_expired = self.find(&key)?.is_some_and(|(_, terms)| !terms.is_fresh());
-                if is_expired && writer.delete_bytes(&key)? {
+                let found = self.find(&key)?.filter(|(_, terms)| !terms.is_fresh());
+                let Some((value, terms)) = found else {
+                    continue;
+                };
+                if writer.delete_bytes(&key)? {
+                    removal::removed(self.cache.handle(), &key, Some((value.len(), terms)));
                     removed += 1;
                 }
             }
@@ -364,13 +475,26 @@ impl Cache {
         self.cache.disk_usage()
     }
 
-    /// Returns counters and sizes, as [`MmapCache::stats`].
+    /// Returns sizes of the files, and what was counted of lookups and entries: by this handle, and by
+    /// all processes.
+    ///
+    /// Takes no lock. A handle counts in memory. It adds that to the file, for others to see, here, when
+    /// it is dropped, and whenever a thread has counted another 1,024 events of a kind; a kill loses the
+    /// rest. Handles that cannot store to the file add nothing: read-only ones, and, until its next
+    /// write, one that found files which another program may have changed. A forked child counts from
+    /// zero.
     ///
     /// # Errors
     ///
     /// Returns the errors of [`MmapCache::stats`].
-    pub fn stats(&self) -> Result<Stats> {
-        self.cache.stats()
+    pub fn stats(&self) -> Result<CacheStats> {
+        CacheStats::of(self.cache.handle())
+    }
+}
+
+impl Drop for Cache {
+    fn drop(&mut self) {
+        self.cache.handle().fold_statistics();
     }
 }
 

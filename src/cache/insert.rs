@@ -1,13 +1,24 @@
 //! The options of one insertion: its deadline.
 //!
-//! May call `engine::write::put`.
+//! May call `cache::settings`, `engine::write::put` and `os::random`.
 
+use std::cell::RefCell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::cache::settings::millis;
 use crate::engine::write::put::Terms;
 use crate::format::life::Life;
+use crate::format::record::Traits;
+use crate::format::settings::Settings;
+use crate::os::random::Rng;
 
-/// How long an entry lives; none by default: until it is removed.
+thread_local! {
+    static RANDOM: RefCell<Rng> = RefCell::new(Rng::new());
+}
+
+/// How long an entry lives. Without a choice, as the cache says
+/// ([`CacheBuilder::time_to_live`](crate::CacheBuilder::time_to_live) and
+/// [`time_to_idle`](crate::CacheBuilder::time_to_idle)), and if it says nothing, until it is removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InsertOptions {
     deadline: Deadline,
@@ -15,7 +26,9 @@ pub struct InsertOptions {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Deadline {
+    /// As the cache says.
     #[default]
+    Default,
     Never,
     After(Duration),
     /// In milliseconds since the Unix epoch.
@@ -23,12 +36,20 @@ enum Deadline {
 }
 
 impl InsertOptions {
-    /// Returns options without a deadline.
+    /// Returns options that leave the life of the entry to the cache.
     pub fn new() -> Self {
         Self::default()
     }
 
+    /// Gives the entry no deadline, whatever the cache says.
+    #[must_use]
+    pub fn no_expiry(mut self) -> Self {
+        self.deadline = Deadline::Never;
+        self
+    }
+
     /// Sets the life of the entry, from the insertion on. Replaces [`expires_at`](Self::expires_at).
+    /// [`CacheBuilder::jitter`](crate::CacheBuilder::jitter) may shorten it.
     ///
     /// Rounded down to a millisecond, and to 1/2^26 of lives above 37 hours. Zero is expired at once.
     /// Longer than 139 years, `Duration::MAX` for example, is no deadline.
@@ -47,12 +68,17 @@ impl InsertOptions {
         self
     }
 
-    /// Returns what is stored with the entry, if it is inserted now.
-    pub(super) fn terms(&self) -> Terms {
+    /// Returns what is stored with the entry, if it is inserted now, under the defaults of the cache.
+    pub(super) fn terms(&self, settings: &Settings) -> Terms {
         let now = super::now();
+        let after = |life: u64| {
+            let life = Some(life).filter(|&life| life <= Life::LONGEST)?;
+            Some(now.saturating_add(shortened(life, settings.jitter)))
+        };
         let deadline = match self.deadline {
+            Deadline::Default => return default_terms(now, settings),
             Deadline::Never => None,
-            Deadline::After(ttl) => Some(now.saturating_add(millis(ttl))),
+            Deadline::After(ttl) => after(millis(ttl)),
             Deadline::At(at) => Some(at),
         };
         Terms {
@@ -62,6 +88,28 @@ impl InsertOptions {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+/// Returns the terms of an entry that is given no life. Under a time to idle its end is not random:
+/// uses renew it at times of their own.
+fn default_terms(now: u64, settings: &Settings) -> Terms {
+    let after = |life: u64| Some(now.saturating_add(life));
+    let (deadline, traits) = match (settings.time_to_live, settings.time_to_idle) {
+        (0, 0) => (None, Traits::NONE),
+        (life, 0) => (after(shortened(life, settings.jitter)), Traits::NONE),
+        (0, idle) => (after(idle), Traits::IDLE),
+        (life, idle) => (after(life.min(idle)), Traits::IDLE),
+    };
+    Terms {
+        deadline,
+        traits,
+        ..Terms::PLAIN
+    }
+}
+
+/// Returns a life that is shorter by a random share of at most `percent`.
+fn shortened(life: u64, percent: u8) -> u64 {
+    let most = (u128::from(life) * u128::from(percent.min(100)) / 100) as u64;
+    if most == 0 {
+        return life;
+    }
+    life - RANDOM.with_borrow_mut(|random| random.below(most + 1))
 }
