@@ -10,6 +10,7 @@ use crate::cache::Cache;
 use crate::cache::removal::OnRemoval;
 use crate::cache::settings::{self, Changes, Eviction};
 use crate::engine::removals::{RemovalCause, Removals};
+use crate::engine::statistics::Statistics;
 use crate::engine::{Options, Writer};
 use crate::error::{ErrorKind, Result};
 use crate::format::record::Variant;
@@ -193,6 +194,7 @@ impl CacheBuilder {
         self.check()?;
         let options = self.engine_options();
         let mut cache = MmapCache::open_with(&self.path, &options)?;
+        cache.handle.statistics = Some(Statistics::new());
         cache.handle.removals = self.on_removal.is_some().then(Removals::new);
         change(&cache, &self.changes)?;
         Ok(Cache {

@@ -15,7 +15,6 @@ use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::MAX_KEY;
 use crate::format::index::HeaderStateWord;
-use crate::format::record::Variant;
 use crate::heap::Segment;
 use crate::lock::{self, Mutex};
 use crate::os::boot_id;
@@ -174,7 +173,7 @@ impl Handle {
             recovered: ArcSwapOption::empty(),
             heap_found: Word::new(heap_found),
             prepared: Word::new(0),
-            statistics: (options.variant == Variant::Expiring).then(Statistics::new),
+            statistics: None,
             removals: None,
         })
     }
