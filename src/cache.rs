@@ -7,6 +7,7 @@ mod builder;
 mod entry;
 mod idle;
 mod insert;
+mod insertion;
 mod removal;
 mod settings;
 mod statistics;
@@ -146,8 +147,16 @@ impl Cache {
         let handle = self.cache.handle();
         let mut value = Vec::new();
         match lookup::read_terms(handle, key, &mut value)? {
+            Answer::Found(terms) if terms.is_fresh() && !terms.traits.is_negative() => {
+                handle.count(Counter::Hits, 1);
+                if terms.traits.is_idle() {
+                    idle::renew(&self.cache, key, &terms);
+                }
+                Ok(Some(value))
+            }
             Answer::Found(terms) if terms.is_fresh() => {
-                Ok(self.count_hit(key, &terms).then_some(value))
+                handle.count(Counter::NegativeHits, 1);
+                Ok(None)
             }
             _ => {
                 handle.count(Counter::Misses, 1);
@@ -251,39 +260,10 @@ impl Cache {
 
     fn insert_bytes(&self, key: &[u8], value: &[u8], options: &InsertOptions) -> Result<Version> {
         limits::check_put(self.cache.handle(), key, value)?;
-        let terms = self.terms(options)?;
-        self.change(|writer| self.put(writer, key, value, terms))
-    }
-
-    /// Returns what is stored with an entry that is inserted now.
-    fn terms(&self, options: &InsertOptions) -> Result<Terms> {
-        Ok(options.terms(&settings::read(self.cache.handle())?))
-    }
-
-    /// Inserts an entry, counts it, and notes what it replaces.
-    fn put(
-        &self,
-        writer: &mut Writer<'_>,
-        key: &[u8],
-        value: &[u8],
-        terms: Terms,
-    ) -> Result<Version> {
-        let handle = self.cache.handle();
-        let before = match handle.removals {
-            Some(_) => self.find_undamaged(key)?,
-            None => None,
-        };
-        let overwrites = || handle.generation.load().header().overwrites();
-        let before_it = overwrites();
-        let version = writer.put_with(key, value, terms)?;
-        handle.count(Counter::Insertions, 1);
-        if overwrites() != before_it {
-            handle.count(Counter::Replaced, 1);
-        }
-        if let Some((value, terms)) = before {
-            removal::replaced(handle, key, (value.len(), terms));
-        }
-        Ok(version)
+        self.change(|writer| {
+            let terms = insertion::terms(writer, options)?;
+            insertion::put(self, writer, key, value, terms)
+        })
     }
 
     /// Stores a value if the key has no fresh entry, decided under the lock. Returns the new version, or
@@ -305,8 +285,8 @@ impl Cache {
             if self.find_fresh(key)?.is_some() {
                 return Ok(None);
             }
-            let terms = self.terms(options)?;
-            self.put(writer, key, value, terms).map(Some)
+            let terms = insertion::terms(writer, options)?;
+            insertion::put(self, writer, key, value, terms).map(Some)
         })
     }
 
@@ -319,11 +299,14 @@ impl Cache {
     pub fn insert_absent(&self, key: impl AsRef<[u8]>, ttl: Duration) -> Result<Version> {
         let key = key.as_ref();
         limits::check_put(self.cache.handle(), key, &[])?;
-        let terms = Terms {
-            traits: Traits::NEGATIVE,
-            ..self.terms(&InsertOptions::new().ttl(ttl))?
-        };
-        self.change(|writer| self.put(writer, key, &[], terms))
+        let options = InsertOptions::new().ttl(ttl);
+        self.change(|writer| {
+            let terms = Terms {
+                traits: Traits::NEGATIVE,
+                ..insertion::terms(writer, &options)?
+            };
+            insertion::put(self, writer, key, &[], terms)
+        })
     }
 
     /// Removes the entry of a key. Returns whether it had a fresh one.

@@ -337,17 +337,20 @@ fn uses_renew_idle_entries() {
     let own = InsertOptions::new().ttl(HOUR);
     cache.insert_with("own", "value", &own).unwrap();
     cache.touch("touched", HOUR).unwrap();
+    cache.insert("touched shortly", "value").unwrap();
+    cache.touch("touched shortly", SECOND).unwrap();
     let began = Instant::now();
     while began.elapsed() < 3 * SECOND {
         for key in ["used", "own", "touched"] {
             assert!(cache.get(key).unwrap().is_some(), "{key}");
         }
         reader.get("only read").unwrap();
+        cache.get("touched shortly").unwrap();
         std::thread::sleep(Duration::from_millis(200));
     }
     let entry = cache.entry("used").unwrap().unwrap();
     assert_eq!(entry.version(), version);
-    for key in ["unused", "only read"] {
+    for key in ["unused", "only read", "touched shortly"] {
         assert_eq!(cache.get(key).unwrap(), None, "{key}");
     }
     for key in ["own", "touched"] {
@@ -472,7 +475,7 @@ fn threads_count_every_hit() {
     for _ in 0..2 {
         std::thread::scope(|scope| {
             for _ in 0..20 {
-                scope.spawn(|| (0..5_000).for_each(|_| assert!(cache.contains("key").unwrap())));
+                scope.spawn(|| (0..40_000).for_each(|_| assert!(cache.contains("key").unwrap())));
             }
             for _ in 0..50 {
                 cache.stats().unwrap();
@@ -480,8 +483,8 @@ fn threads_count_every_hit() {
         });
     }
     let stats = cache.stats().unwrap();
-    assert_eq!(stats.handle.hits, 200_000);
-    assert_eq!(stats.total.hits, 200_000);
+    assert_eq!(stats.handle.hits, 1_600_000);
+    assert_eq!(stats.total.hits, 1_600_000);
 }
 
 #[test]

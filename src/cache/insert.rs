@@ -70,39 +70,40 @@ impl InsertOptions {
 
     /// Returns what is stored with the entry, if it is inserted now, under the defaults of the cache.
     pub(super) fn terms(&self, settings: &Settings) -> Terms {
-        let now = super::now();
-        let after = |life: u64| {
-            let life = Some(life).filter(|&life| life <= Life::LONGEST)?;
-            Some(now.saturating_add(shortened(life, settings.jitter)))
-        };
-        let deadline = match self.deadline {
-            Deadline::Default => return default_terms(now, settings),
-            Deadline::Never => None,
-            Deadline::After(ttl) => after(millis(ttl)),
-            Deadline::At(at) => Some(at),
+        let (deadline, traits) = match self.deadline {
+            Deadline::Default => default_deadline(settings),
+            Deadline::Never => (None, Traits::NONE),
+            Deadline::After(ttl) => (after(millis(ttl), settings.jitter), Traits::NONE),
+            Deadline::At(at) => (within_reach(at), Traits::NONE),
         };
         Terms {
-            deadline: deadline.filter(|&at| at.saturating_sub(now) <= Life::LONGEST),
+            deadline,
+            traits,
             ..Terms::PLAIN
         }
     }
 }
 
-/// Returns the terms of an entry that is given no life. Under a time to idle its end is not random:
-/// uses renew it at times of their own.
-fn default_terms(now: u64, settings: &Settings) -> Terms {
-    let after = |life: u64| Some(now.saturating_add(life));
-    let (deadline, traits) = match (settings.time_to_live, settings.time_to_idle) {
+/// Returns the deadline of an entry that is given no life. Under a time to idle it is not random: uses
+/// renew it at times of their own.
+fn default_deadline(settings: &Settings) -> (Option<u64>, Traits) {
+    match (settings.time_to_live, settings.time_to_idle) {
         (0, 0) => (None, Traits::NONE),
-        (life, 0) => (after(shortened(life, settings.jitter)), Traits::NONE),
-        (0, idle) => (after(idle), Traits::IDLE),
-        (life, idle) => (after(life.min(idle)), Traits::IDLE),
-    };
-    Terms {
-        deadline,
-        traits,
-        ..Terms::PLAIN
+        (life, 0) => (after(life, settings.jitter), Traits::NONE),
+        (0, idle) => (after(idle, 0), Traits::IDLE),
+        (life, idle) => (after(life.min(idle), 0), Traits::IDLE),
     }
+}
+
+/// Returns a deadline; `None` if it is so late that no record can store it.
+fn within_reach(deadline: u64) -> Option<u64> {
+    let left = deadline.saturating_sub(super::now());
+    (left <= Life::LONGEST).then_some(deadline)
+}
+
+/// Returns the end of a life that begins now; `None` if no record can store it.
+fn after(life: u64, jitter: u8) -> Option<u64> {
+    (life <= Life::LONGEST).then(|| super::now().saturating_add(shortened(life, jitter)))
 }
 
 /// Returns a life that is shorter by a random share of at most `percent`.

@@ -80,16 +80,6 @@ pub(super) fn read(handle: &Handle) -> Result<Settings> {
     Err(ErrorKind::SettingsCorrupted.at(&handle.path))
 }
 
-/// As [`read`], for a reader: corrupt settings are no limits and no defaults.
-pub(super) fn read_or_none(handle: &Handle) -> Result<Settings> {
-    match read(handle) {
-        Err(error) if matches!(error.kind(), ErrorKind::SettingsCorrupted) => {
-            Ok(Settings::default())
-        }
-        read => read,
-    }
-}
-
 /// The limits and defaults that a builder sets; the others stay as they are.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Changes {

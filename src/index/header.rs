@@ -869,9 +869,41 @@ fn raise(word: &Word, value: u64) {
 mod tests {
     use super::*;
     use crate::index::redo::WORDS;
+    use crate::sync::failpoint;
 
     fn page() -> Vec<Word> {
         (0..WORDS).map(|_| Word::new(0)).collect()
+    }
+
+    // A kill at any store of new settings leaves the old or the new ones: never half of each, and never
+    // settings that pass for damage.
+    #[test]
+    fn stopped_settings_are_whole() {
+        let settings = |number| Settings {
+            max_bytes: number,
+            time_to_live: number + 1,
+            jitter: number as u8,
+            ..Settings::default()
+        };
+        for steps in 0.. {
+            let page = page();
+            let header = Header::new(&page).unwrap();
+            header.cache_words().set_settings(settings(1));
+            failpoint::set(steps);
+            let stopped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                header.cache_words().set_settings(settings(2));
+            }));
+            failpoint::clear();
+            let found = header.settings();
+            assert!(
+                [settings(1), settings(2)].map(Some).contains(&found),
+                "{steps}: {found:?}"
+            );
+            if stopped.is_ok() {
+                assert_eq!((found, steps), (Some(settings(2)), 16));
+                break;
+            }
+        }
     }
 
     // If the number of the oldest segment is corrupt, every segment counts as in use.

@@ -3,6 +3,7 @@
 //! May call `write::session`, `clean::policy` and everything below them.
 
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::error::{ErrorKind, Result};
@@ -275,6 +276,23 @@ impl<'a> Writer<'a> {
     /// Reclaims all dead bytes of the heap.
     pub(crate) fn compact(&mut self) -> Result<()> {
         policy::compact(&mut self.session)
+    }
+
+    /// Returns the path of the cache.
+    pub(crate) fn path(&self) -> &Path {
+        &self.session.handle.path
+    }
+
+    /// Returns the limits and defaults of a `Cache`; `None` if they are corrupt.
+    #[inline]
+    pub(crate) fn settings(&self) -> Option<Settings> {
+        self.session.mutator.generation.header().settings()
+    }
+
+    /// Returns the number of puts so far that replaced a value.
+    #[inline]
+    pub(crate) fn overwrites(&self) -> u64 {
+        self.session.mutator.generation.header().overwrites()
     }
 
     /// Stores the limits and defaults of a `Cache`.
