@@ -27,7 +27,6 @@ impl Collector for CacheCollector {
         };
         let figures: Vec<_> = stats.metrics().collect();
         for family in figures.chunk_by(|one, next| one.name == next.name) {
-            let (name, help) = (family[0].name, family[0].help);
             // The encoder appends `_total` to counters itself.
             let name = family[0].name.trim_end_matches("_total");
             let values: Vec<Box<dyn EncodeMetric>> = family

@@ -119,10 +119,15 @@ impl Cache {
     /// Changes the cache under the lock, and reports what it removed when the lock is released.
     fn change<T>(&self, change: impl FnOnce(&mut Writer<'_>) -> Result<T>) -> Result<T> {
         let changed = self.cache.write(change);
+        self.report_removals();
+        changed
+    }
+
+    /// Calls the callback for the removals that were noted. No lock may be held.
+    fn report_removals(&self) {
         if let Some(on_removal) = &self.on_removal {
             on_removal.report(self.cache.handle());
         }
-        changed
     }
 
     /// Returns the path of the index, with all symbolic links resolved.
@@ -150,7 +155,7 @@ impl Cache {
             Answer::Found(terms) if terms.is_fresh() && !terms.traits.is_negative() => {
                 handle.count(Counter::Hits, 1);
                 if terms.traits.is_idle() {
-                    idle::renew(&self.cache, key, &terms);
+                    self.renew(key, &terms);
                 }
                 Ok(Some(value))
             }
@@ -165,20 +170,11 @@ impl Cache {
         }
     }
 
-    /// Counts a fresh entry that a lookup found, and renews its deadline if it has to be. Returns
-    /// whether it has a value.
-    #[inline]
-    fn count_hit(&self, key: &[u8], found: &EntryTerms) -> bool {
-        let handle = self.cache.handle();
-        if found.traits.is_negative() {
-            handle.count(Counter::NegativeHits, 1);
-            return false;
-        }
-        handle.count(Counter::Hits, 1);
-        if found.traits.is_idle() {
-            idle::renew(&self.cache, key, found);
-        }
-        true
+    /// Renews the deadline of an entry that a lookup found, if it is time for that.
+    #[cold]
+    fn renew(&self, key: &[u8], found: &EntryTerms) {
+        idle::renew(&self.cache, key, found);
+        self.report_removals();
     }
 
     /// Returns the fresh entry of a key, which may be a negative one; `None` if there is none.
@@ -189,9 +185,18 @@ impl Cache {
     pub fn entry(&self, key: impl AsRef<[u8]>) -> Result<Option<CacheEntry>> {
         let key = key.as_ref();
         match self.find(key)?.filter(|(_, terms)| terms.is_fresh()) {
-            Some(found) => {
-                self.count_hit(key, &found.1);
-                Ok(Some(entry::of(found)))
+            Some((value, terms)) => {
+                let is_negative = terms.traits.is_negative();
+                let counter = if is_negative {
+                    Counter::NegativeHits
+                } else {
+                    Counter::Hits
+                };
+                self.cache.handle().count(counter, 1);
+                if terms.traits.is_idle() {
+                    self.renew(key, &terms);
+                }
+                Ok(Some(entry::of((value, terms))))
             }
             None => {
                 self.cache.handle().count(Counter::Misses, 1);

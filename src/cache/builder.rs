@@ -25,9 +25,10 @@ const LEAST_SEGMENT_BYTES: u64 = 64 << 10;
 /// Opens or creates a [`Cache`], and sets its limits and defaults; made by
 /// [`Cache::builder`](crate::Cache::builder).
 ///
-/// Limits and defaults are stored in the files: all processes share them, and a later one may change
+/// Limits and defaults are stored in the index: all processes share them, and a later one may change
 /// them while the cache is open elsewhere. Those that the builder does not set stay as they are; in a
-/// new cache there are none. Setters never fail: [`open`](Self::open) reports values outside their range.
+/// new cache there are none, nor after a [`Repair`](crate::Repair) that found no index. Backups have
+/// them. Setters never fail: [`open`](Self::open) reports values outside their range.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;

@@ -17,7 +17,6 @@ const NS_PER_MS: u64 = 1_000_000;
 
 /// Renews the deadline of a fresh entry that a lookup found, if it is due and no other writer is at
 /// work. The lookup has its result already: errors are only logged.
-#[cold]
 pub(super) fn renew(cache: &MmapCache, key: &[u8], found: &EntryTerms) {
     match try_renew(cache, key, found) {
         Err(error) if !matches!(error.kind(), ErrorKind::Locked { .. }) => {

@@ -143,6 +143,8 @@ const INDEX: &[Row] = &[
     ("trusted_from", 1104, Time),
     ("sweep", 1112, Number),
     ("unused", 1120, Unused),
+    ("settings_copy", 1152, Bytes),
+    ("unused", 1216, Unused),
     ("shards", 1280, Bytes),
     ("unused", 3328, Unused),
 ];
