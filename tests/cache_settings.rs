@@ -510,6 +510,8 @@ fn counting_is_no_foreign_change() {
     let cache = Cache::open(&path).unwrap();
     cache.insert("key", "value").unwrap();
     cache.flush().unwrap();
+    // The system notes the time of the first store after it has written a page back.
+    std::fs::File::open(&path).unwrap().sync_all().unwrap();
     std::thread::sleep(Duration::from_millis(200));
     cache.get("key").unwrap();
     drop(cache);
