@@ -1,35 +1,51 @@
 //! [`Cache`]: keys and values that expire.
 //!
 //! The engine stores deadlines, and keeps entries whose deadline has passed until they are replaced or
-//! removed; `cache::freshness` decides when an entry is fresh. May call `mmap_cache` and everything
+//! removed; `format::freshness` decides when an entry is fresh. May call `mmap_cache` and everything
 //! below it.
 
+mod builder;
 mod deadlines;
 mod entry;
 mod found;
 mod groups;
+mod idle;
 mod insert;
+mod insertion;
+mod removal;
+mod settings;
+mod statistics;
+mod sweep;
 #[cfg(test)]
 mod tests;
+mod touch;
 
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::engine::read::lookup::Answer;
+use crate::engine::statistics::Counter;
 use crate::engine::write::limits;
 use crate::engine::write::put::Terms;
-use crate::engine::{Backup, DiskUsage, Options, Stats, Verify, Version, Writer};
+use crate::engine::{Backup, DiskUsage, Options, Verify, Version, Writer};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::internal::{self, GroupKind, StoredDeadline};
-use crate::format::record::{Traits, Variant};
+use crate::format::freshness::Freshness;
+use crate::format::internal::{self, GroupKind};
+use crate::format::record::Traits;
 use crate::mmap_cache::MmapCache;
+use crate::os::clock::unix_millis;
 
 use crate::cache::found::Found;
 use crate::cache::groups::GroupMemory;
+use crate::cache::removal::OnRemoval;
 
+pub use crate::cache::builder::CacheBuilder;
 pub use crate::cache::entry::CacheEntry;
 pub use crate::cache::insert::InsertOptions;
+pub use crate::cache::settings::{CacheSettings, Eviction};
+pub use crate::cache::statistics::{CacheCounts, CacheStats, Metric, MetricKind};
+pub use crate::engine::RemovalCause;
 
 /// A persistent cache in memory-mapped files: keys and values, each with a deadline if it is given
 /// one, shared by any number of threads and processes.
@@ -76,6 +92,7 @@ pub use crate::cache::insert::InsertOptions;
 pub struct Cache {
     cache: MmapCache,
     groups: GroupMemory,
+    on_removal: Option<OnRemoval>,
 }
 
 impl fmt::Debug for Cache {
@@ -85,7 +102,8 @@ impl fmt::Debug for Cache {
 }
 
 impl Cache {
-    /// Opens the cache at `path` with the default [`Options`]; creates it if there is none.
+    /// Opens the cache at `path` with the default [`Options`]; creates it if there is none. Its limits
+    /// and defaults are those in the files.
     ///
     /// # Errors
     ///
@@ -94,23 +112,43 @@ impl Cache {
         Self::open_with(path, &Options::new())
     }
 
-    /// Opens the cache at `path` with these options. `append_only` has no effect.
+    /// Opens the cache at `path` with these options. Its limits and defaults are those in the files.
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`Options::open`], and [`ErrorKind::OtherType`] if an [`MmapCache`] or
-    /// [`Labels`](crate::Labels) made the files at the path.
+    /// Returns the errors of [`CacheBuilder::open`].
     pub fn open_with(path: impl AsRef<Path>, options: &Options) -> Result<Self> {
-        let options = Options {
-            variant: Variant::Expiring,
-            append_only: None,
-            ..options.clone()
-        };
-        let cache = MmapCache::open_with(path.as_ref(), &options)?;
-        Ok(Self {
-            cache,
-            groups: GroupMemory::new(),
-        })
+        Self::builder(path).options(options).open()
+    }
+
+    /// Begins to open the cache at `path`, with limits, defaults, options and a callback.
+    pub fn builder(path: impl AsRef<Path>) -> CacheBuilder {
+        CacheBuilder::new(path.as_ref())
+    }
+
+    /// Returns the limits and defaults as they are stored now; another process may have changed them
+    /// since the last call. Eight loads and a check.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ErrorKind::SettingsCorrupted`] if they are corrupt, and any error of [`Options::open`]
+    /// if the files were replaced.
+    pub fn settings(&self) -> Result<CacheSettings> {
+        settings::read(self.cache.handle()).map(settings::public)
+    }
+
+    /// Changes the cache under the lock, and reports what it removed when the lock is released.
+    fn change<T>(&self, change: impl FnOnce(&mut Writer<'_>) -> Result<T>) -> Result<T> {
+        let changed = self.cache.write(change);
+        self.report_removals();
+        changed
+    }
+
+    /// Calls the callback for the removals that were noted. No lock may be held.
+    fn report_removals(&self) {
+        if let Some(on_removal) = &self.on_removal {
+            on_removal.report(self.cache.handle());
+        }
     }
 
     /// Returns the path of the index, with all symbolic links resolved.
@@ -134,12 +172,42 @@ impl Cache {
 
     fn get_bytes(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         self.check_key(key)?;
-        match found::find(self.cache.handle(), &self.groups, key)? {
-            Answer::Found(found) if found.is_served() && !found.traits.is_negative() => {
-                Ok(Some(found.value))
-            }
-            _ => Ok(None),
+        let answer = found::find(self.cache.handle(), &self.groups, key)?;
+        let found = match answer {
+            Answer::Found(found) => self.count(key, found),
+            Answer::Absent | Answer::Damaged(_) => self.count_miss(),
+        };
+        Ok(found
+            .filter(|found| !found.traits.is_negative())
+            .map(|found| found.value))
+    }
+
+    /// Counts a lookup that found an entry, and renews its idle time. Returns the entry if it is served.
+    #[inline]
+    fn count(&self, key: &[u8], found: Found) -> Option<Found> {
+        let counter = match found.freshness {
+            Freshness::Fresh if found.traits.is_negative() => Counter::NegativeHits,
+            Freshness::Fresh => Counter::Hits,
+            Freshness::Stale => Counter::StaleHits,
+            _ => return self.count_miss(),
+        };
+        self.cache.handle().count(counter, 1);
+        if found.traits.is_idle() {
+            self.renew(key, &found);
         }
+        Some(found)
+    }
+
+    fn count_miss(&self) -> Option<Found> {
+        self.cache.handle().count(Counter::Misses, 1);
+        None
+    }
+
+    /// Renews the deadline of an entry that a lookup found, if it is time for that.
+    #[cold]
+    fn renew(&self, key: &[u8], found: &Found) {
+        idle::renew(self, key, found);
+        self.report_removals();
     }
 
     /// Returns the fresh or stale entry of a key, which may be a negative one; `None` if there is none.
@@ -150,7 +218,11 @@ impl Cache {
     pub fn entry(&self, key: impl AsRef<[u8]>) -> Result<Option<CacheEntry>> {
         let key = key.as_ref();
         self.check_key(key)?;
-        Ok(self.find(key)?.filter(Found::is_served).map(entry::of))
+        let found = match self.find(key)? {
+            Some(found) => self.count(key, found),
+            None => self.count_miss(),
+        };
+        Ok(found.map(entry::of))
     }
 
     /// Returns whether a key has a fresh or stale value. Reads its record, as [`get`](Self::get) does.
@@ -198,28 +270,36 @@ impl Cache {
         }
     }
 
-    /// Finds a fresh or stale entry for a writer, to which a damaged one is absent.
-    fn find_served(&self, key: &[u8]) -> Result<Option<Found>> {
+    /// As [`find`](Self::find), for a writer, to which a damaged entry is absent.
+    fn find_undamaged(&self, key: &[u8]) -> Result<Option<Found>> {
         match self.find(key) {
             Err(error) if error.is_corruption() => Ok(None),
-            found => Ok(found?.filter(Found::is_served)),
+            found => found,
         }
     }
 
-    /// Stores a value without a deadline; replaces the key's entry, if any. Returns the new version.
+    /// Finds a fresh or stale entry for a writer.
+    fn find_served(&self, key: &[u8]) -> Result<Option<Found>> {
+        Ok(self.find_undamaged(key)?.filter(Found::is_served))
+    }
+
+    /// Stores a value with the life that is the cache's default; replaces the key's entry, if any.
+    /// Returns the new version.
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`MmapCache::put`].
+    /// Returns the errors of [`MmapCache::put`], [`ErrorKind::SettingsCorrupted`] if the limits and
+    /// defaults are corrupt, and [`ErrorKind::CacheFull`] under [`Eviction::None`].
     pub fn insert(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<Version> {
         self.insert_bytes(key.as_ref(), value.as_ref(), &InsertOptions::new())
     }
 
-    /// Stores a value with a deadline; replaces the key's entry, if any. Returns the new version.
+    /// Stores a value with the life and the groups that the options say; replaces the key's entry, if
+    /// any. Returns the new version.
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`MmapCache::put`].
+    /// Returns the errors of [`insert`](Self::insert).
     pub fn insert_with(
         &self,
         key: impl AsRef<[u8]>,
@@ -232,9 +312,10 @@ impl Cache {
     fn insert_bytes(&self, key: &[u8], value: &[u8], options: &InsertOptions) -> Result<Version> {
         let stored = options.stored(value);
         self.check_put(key, &stored)?;
-        let terms = options.terms();
-        self.cache
-            .write(|writer| writer.put_with(key, &stored, terms))
+        self.change(|writer| {
+            let terms = insertion::terms(writer, options)?;
+            insertion::put(self, writer, key, &stored, terms)
+        })
     }
 
     /// Stores a value if the key has no fresh or stale entry, decided under the lock. Returns the new
@@ -242,21 +323,22 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`MmapCache::insert_if_absent`].
+    /// Returns the errors of [`insert`](Self::insert) and [`entry`](Self::entry), damage excepted: a
+    /// damaged entry is absent.
     pub fn add(
         &self,
         key: impl AsRef<[u8]>,
         value: impl AsRef<[u8]>,
         options: &InsertOptions,
     ) -> Result<Option<Version>> {
-        let (key, value) = (key.as_ref(), value.as_ref());
-        let stored = options.stored(value);
+        let (key, stored) = (key.as_ref(), options.stored(value.as_ref()));
         self.check_put(key, &stored)?;
-        self.cache.write(|writer| {
+        self.change(|writer| {
             if self.find_served(key)?.is_some() {
                 return Ok(None);
             }
-            writer.put_with(key, &stored, options.terms()).map(Some)
+            let terms = insertion::terms(writer, options)?;
+            insertion::put(self, writer, key, &stored, terms).map(Some)
         })
     }
 
@@ -265,15 +347,18 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`MmapCache::put`].
+    /// Returns the errors of [`insert`](Self::insert).
     pub fn insert_absent(&self, key: impl AsRef<[u8]>, ttl: Duration) -> Result<Version> {
         let key = key.as_ref();
         self.check_put(key, &[])?;
-        let terms = Terms {
-            traits: Traits::NEGATIVE,
-            ..InsertOptions::new().ttl(ttl).terms()
-        };
-        self.cache.write(|writer| writer.put_with(key, &[], terms))
+        let options = InsertOptions::new().ttl(ttl);
+        self.change(|writer| {
+            let terms = Terms {
+                traits: Traits::NEGATIVE,
+                ..insertion::terms(writer, &options)?
+            };
+            insertion::put(self, writer, key, &[], terms)
+        })
     }
 
     /// Removes the entry of a key. Returns whether it had a fresh or stale one.
@@ -284,16 +369,19 @@ impl Cache {
     pub fn remove(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         let key = key.as_ref();
         self.check_key(key)?;
-        self.cache.write(|writer| {
-            let found = self.find_served(key)?;
+        self.change(|writer| {
+            let found = self.find_undamaged(key)?;
             self.delete(writer, key, found.as_ref())?;
-            Ok(found.is_some())
+            Ok(found.is_some_and(|found| found.is_served()))
         })
     }
 
-    /// Deletes an entry, and then what is stored of it elsewhere.
+    /// Deletes an entry, and then what is stored of it elsewhere; notes that it is removed.
     fn delete(&self, writer: &mut Writer<'_>, key: &[u8], found: Option<&Found>) -> Result<bool> {
         let deleted = writer.delete_bytes(key)?;
+        if deleted {
+            removal::removed(self.cache.handle(), key, found);
+        }
         if found.is_some_and(|found| deadlines::are_apart(key, found.value.len())) {
             deadlines::forget(writer, self.cache.handle(), key)?;
         }
@@ -304,7 +392,8 @@ impl Cache {
     /// groups and [`stale_for`](InsertOptions::stale_for) stay. Returns whether there was one.
     ///
     /// As durable as a put. Reads the value. Appends the entry to the heap again, with its value if that
-    /// has at most 4,096 bytes, otherwise without it.
+    /// has at most 4,096 bytes, otherwise without it. From then on lookups do not renew the deadline, see
+    /// [`CacheBuilder::time_to_idle`].
     ///
     /// # Errors
     ///
@@ -319,31 +408,19 @@ impl Cache {
     ///
     /// Returns the errors of [`touch`](Self::touch).
     pub fn persist(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        self.set_deadline(key.as_ref(), &InsertOptions::new())
+        self.set_deadline(key.as_ref(), &InsertOptions::new().no_expiry())
     }
 
     fn set_deadline(&self, key: &[u8], options: &InsertOptions) -> Result<bool> {
         self.check_key(key)?;
-        self.cache.write(|writer| {
+        self.change(|writer| {
             let Some(found) = self.find_served(key)? else {
                 return Ok(false);
             };
-            let terms = Terms {
-                version: Some(found.version),
-                traits: found.traits,
-                ..options.terms()
-            };
-            let mut stored = found.value;
-            if deadlines::are_apart(key, stored.len()) {
-                let apart = StoredDeadline {
-                    version: found.version,
-                    deadline: terms.deadline,
-                };
-                deadlines::store(writer, self.cache.handle(), key, apart)?;
-                return Ok(true);
-            }
-            found.extension.append_to(&mut stored);
-            writer.put_with(key, &stored, terms).map(|_| true)
+            let deadline = options.deadline();
+            let traits = found.traits.without_idle();
+            touch::set(writer, self.cache.handle(), key, found, (deadline, traits))?;
+            Ok(true)
         })
     }
 
@@ -351,7 +428,8 @@ impl Cache {
     /// lookup of any process returns them.
     ///
     /// O(1): one put of some 50 bytes, however many entries there are. As durable as a put. The tag takes
-    /// this room from then on, and counts as one entry for [`Options::max_entries`].
+    /// this room until cleaning has met all that it ended, and counts as one entry for
+    /// [`CacheBuilder::max_entries`].
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -378,15 +456,12 @@ impl Cache {
     ///
     /// Returns the errors of [`invalidate_tag`](Self::invalidate_tag).
     pub fn invalidate_namespace(&self, namespace: impl AsRef<[u8]>) -> Result<()> {
-        self.invalidate(internal::group_hash(
-            GroupKind::Namespace,
-            namespace.as_ref(),
-        ))
+        let group = internal::group_hash(GroupKind::Namespace, namespace.as_ref());
+        self.invalidate(group)
     }
 
     fn invalidate(&self, group: u64) -> Result<()> {
-        self.cache
-            .write(|writer| groups::invalidate(writer, self.cache.handle(), group))
+        self.change(|writer| groups::invalidate(writer, self.cache.handle(), group))
     }
 
     /// Returns the version of the last change: where a computation begins whose result
@@ -416,72 +491,51 @@ impl Cache {
     ) -> Result<Option<Version>> {
         let (key, stored) = (key.as_ref(), options.stored(value.as_ref()));
         self.check_put(key, &stored)?;
-        self.cache.write(|writer| {
-            let handle = self.cache.handle();
-            let seen = handle.current()?.0.header().invalidations();
-            let upto = groups::invalidated_upto(handle, &self.groups, options.extension(), seen)?;
-            if upto.is_none_or(|upto| upto > since.0) {
+        self.change(|writer| {
+            if !groups::are_older(self.cache.handle(), &self.groups, options.extension(), since)? {
                 return Ok(None);
             }
-            writer.put_with(key, &stored, options.terms()).map(Some)
+            let terms = insertion::terms(writer, options)?;
+            insertion::put(self, writer, key, &stored, terms).map(Some)
         })
     }
 
     /// Removes all expired and invalidated entries. Returns how many.
     ///
     /// Reads the whole index, and the records; takes the lock for the removals of 1,024 entries at a
-    /// time.
+    /// time. Writes remove some expired entries without being asked: each looks at ten slots of the
+    /// index.
     ///
     /// # Errors
     ///
     /// Returns the errors of [`MmapCache::keys`] and [`MmapCache::delete`]. What was removed before stays
     /// removed. Passes over damaged entries, and returns the first error about one at the end.
     pub fn sweep(&self) -> Result<u64> {
-        let (mut removed, mut ended, mut damaged) = (0, Vec::new(), None);
-        for key in self.cache.keys()? {
-            match key.and_then(|key| Ok(self.has_ended(&key)?.then_some(key))) {
-                Ok(key) => ended.extend(key),
-                Err(error) if error.is_of_one_entry() => {
-                    damaged.get_or_insert(error);
-                }
-                Err(error) => return Err(error),
-            }
-            if ended.len() == SWEPT_AT_ONCE {
-                removed += self.remove_ended(&mut ended)?;
-            }
-        }
-        removed += self.remove_ended(&mut ended)?;
-        damaged.map_or(Ok(removed), Err)
+        sweep::all(self)
     }
 
-    /// Returns whether the entry of a key is there and is not served any more. Of the entries of the
-    /// cache itself, a deadline has ended if the entry that it belongs to has.
-    fn has_ended(&self, key: &[u8]) -> Result<bool> {
-        let cache = self.cache.handle().generation.load().ids.cache;
-        if !internal::is_reserved(&cache, key) {
-            let found = self.find(key)?;
-            return Ok(found.is_some_and(|found| !found.is_served()));
-        }
-        match internal::key_of_deadline(key) {
-            Some(owner) => deadlines::are_unused(self.cache.handle(), owner),
-            None => Ok(false),
-        }
+    /// Removes the expired entries among the next `slots` slots of the index, under one lock. Returns how
+    /// many. All processes go on where the last one stopped, and begin again at the end.
+    ///
+    /// O(`slots`). Reads the records of entries that seem expired only.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`MmapCache::delete`].
+    pub fn sweep_some(&self, slots: u64) -> Result<u64> {
+        self.change(|writer| writer.sweep(slots))
     }
 
-    fn remove_ended(&self, keys: &mut Vec<Vec<u8>>) -> Result<u64> {
-        if keys.is_empty() {
-            return Ok(0);
-        }
-        self.cache.write(|writer: &mut Writer<'_>| {
-            let mut removed = 0;
-            for key in keys.drain(..) {
-                // It may have been put again since.
-                if self.has_ended(&key)? && writer.delete_bytes(&key)? {
-                    removed += u64::from(self.check_key(&key).is_ok());
-                }
-            }
-            Ok(removed)
-        })
+    /// Evicts entries, those that were not used first, until the files take at most so many bytes.
+    /// Returns the bytes that they take less. More may remain: the index is not made smaller.
+    ///
+    /// Reads the heap from its oldest record on, and copies what it keeps, under the lock.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`MmapCache::compact`]. What was evicted before stays evicted.
+    pub fn evict_to(&self, bytes: u64) -> Result<u64> {
+        self.change(|writer| writer.evict_to(bytes))
     }
 
     /// Removes all entries, as [`MmapCache::clear`].
@@ -528,15 +582,30 @@ impl Cache {
         self.cache.disk_usage()
     }
 
-    /// Returns counters and sizes, as [`MmapCache::stats`].
+    /// Returns sizes of the files, and what was counted of lookups and entries: by this handle, and by
+    /// all processes.
+    ///
+    /// Takes no lock. A handle counts in memory. It adds that to the file, for others to see, here, when
+    /// it is dropped, and whenever a thread has counted another 1,024 events of a kind; a kill loses the
+    /// rest. Handles that cannot store to the file add nothing: read-only ones, and, until its next
+    /// write, one that found files which another program may have changed. A forked child counts from
+    /// zero.
     ///
     /// # Errors
     ///
     /// Returns the errors of [`MmapCache::stats`].
-    pub fn stats(&self) -> Result<Stats> {
-        self.cache.stats()
+    pub fn stats(&self) -> Result<CacheStats> {
+        CacheStats::of(self.cache.handle())
     }
 }
 
-/// Entries that are removed under one lock.
-const SWEPT_AT_ONCE: usize = 1_024;
+impl Drop for Cache {
+    fn drop(&mut self) {
+        self.cache.handle().fold_statistics();
+    }
+}
+
+/// Returns the time that deadlines are compared with, in milliseconds since the Unix epoch.
+fn now() -> u64 {
+    unix_millis()
+}

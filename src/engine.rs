@@ -25,8 +25,10 @@ pub(crate) mod options;
 pub(crate) mod progress;
 pub(crate) mod read;
 pub(crate) mod recovery;
+pub(crate) mod removals;
 pub(crate) mod segment_numbers;
 pub(crate) mod staging;
+pub(crate) mod statistics;
 pub(crate) mod stats;
 pub(crate) mod switch;
 #[cfg(test)]
@@ -43,6 +45,7 @@ pub use read::iter::{Entries, Iter, KeyInfo, Keys};
 pub use read::value_ref::ValueRef;
 pub use recovery::losses::Recovery;
 pub use recovery::repair::{Repair, RepairReport};
+pub use removals::RemovalCause;
 pub use stats::{DiskUsage, Stats};
 pub use verify::Verify;
 pub use verify::checks::{Problem, VerifyLevel, VerifyReport};

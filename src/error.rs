@@ -86,7 +86,8 @@ impl Error {
 
     /// Returns whether a file is corrupt: it has contents that no version of this crate writes.
     ///
-    /// True for [`ErrorKind::Corrupted`], [`ErrorKind::Incomplete`] and [`ErrorKind::NotACacheFile`].
+    /// True for [`ErrorKind::Corrupted`], [`ErrorKind::Incomplete`], [`ErrorKind::NotACacheFile`] and
+    /// [`ErrorKind::SettingsCorrupted`].
     /// A killed process never causes corruption. A full disk, a missing permission, too many open files,
     /// contention and a misuse of the API are not corruption, nor is a file of a newer release.
     pub fn is_corruption(&self) -> bool {
@@ -95,6 +96,7 @@ impl Error {
             ErrorKind::Corrupted { .. }
                 | ErrorKind::Incomplete { .. }
                 | ErrorKind::NotACacheFile { .. }
+                | ErrorKind::SettingsCorrupted
         )
     }
 

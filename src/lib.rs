@@ -101,7 +101,10 @@ cfg_if! {
         mod os;
         mod sync;
 
-        pub use cache::{Cache, CacheEntry, InsertOptions};
+        pub use cache::{
+            Cache, CacheBuilder, CacheCounts, CacheEntry, CacheSettings, CacheStats, Eviction,
+            InsertOptions, Metric, MetricKind, RemovalCause,
+        };
         pub use engine::{
             Backup, BackupReport, DiskUsage, Durability, Entry, LockKind, Options, Problem,
             Progress, Recovery, Repair, RepairReport, Stats, Update, ValueRef, Verify, VerifyLevel,

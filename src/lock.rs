@@ -27,13 +27,11 @@ mod ofd;
 
 #[cfg(any(feature = "dict", feature = "intern"))]
 pub(crate) use crate::lock::fork::Abandoned;
-pub(crate) use crate::lock::fork::set_once;
 #[cfg(feature = "intern")]
 pub(crate) use crate::lock::fork::{ForkSafeMutex, ForkSafeMutexGuard};
 #[cfg(feature = "dict")]
-pub(crate) use crate::lock::fork::{
-    ForkSafeReadGuard, ForkSafeRwLock, ForkSafeWriteGuard, PerProcess,
-};
+pub(crate) use crate::lock::fork::{ForkSafeReadGuard, ForkSafeRwLock, ForkSafeWriteGuard};
+pub(crate) use crate::lock::fork::{PerProcess, set_once};
 use crate::lock::futex_lock::FutexLock;
 pub(crate) use crate::lock::mutex::{MappedMutexGuard, Mutex, MutexGuard};
 use crate::lock::ofd::OpenDescription;

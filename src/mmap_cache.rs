@@ -301,7 +301,16 @@ impl MmapCache {
     }
 
     pub(crate) fn write<T>(&self, change: impl FnOnce(&mut Writer<'_>) -> Result<T>) -> Result<T> {
-        let mut writer = self.writer()?;
+        self.write_within(self.handle.options.lock_timeout, change)
+    }
+
+    /// As [`write`](Self::write), with another deadline than the handle's for the lock.
+    pub(crate) fn write_within<T>(
+        &self,
+        timeout: Option<Duration>,
+        change: impl FnOnce(&mut Writer<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let mut writer = Writer::take_within(&self.handle, timeout)?;
         let done = change(&mut writer)?;
         // Not `commit`: it moves the writer, and so waits for the stores of the change.
         writer.sync_if_asked()?;

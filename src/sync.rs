@@ -6,7 +6,6 @@
 //! of memory that is mapped read-only is not guaranteed to work on every machine. Calls no other
 //! module.
 
-#[cfg(any(feature = "dict", feature = "intern", loom, test))]
 pub(crate) mod count;
 pub(crate) mod failpoint;
 

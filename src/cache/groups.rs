@@ -7,7 +7,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::engine::Writer;
+use crate::engine::{Version, Writer};
 use crate::engine::handle::Handle;
 use crate::engine::read::lookup::{self, Answer};
 use crate::engine::write::cache_words;
@@ -139,6 +139,18 @@ fn stored_version(handle: &Handle, cache: [u8; 16], group: u64) -> Result<u64> {
         Answer::Absent => 0,
         Answer::Found(_) | Answer::Damaged(_) => u64::MAX,
     })
+}
+
+/// Returns whether no group of an entry was invalidated after a version. The lock is held.
+pub(super) fn are_older(
+    handle: &Handle,
+    memory: &GroupMemory,
+    extension: &Extension,
+    than: Version,
+) -> Result<bool> {
+    let seen = handle.current()?.0.header().invalidations();
+    let upto = invalidated_upto(handle, memory, extension, seen)?;
+    Ok(upto.is_some_and(|upto| upto <= than.0))
 }
 
 /// Invalidates all entries of a group that are there now.

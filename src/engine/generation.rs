@@ -151,6 +151,12 @@ impl Generation {
             .note_visit(version::now().max(self.seen.latest));
     }
 
+    /// As [`note_visit`](Self::note_visit), without the lock.
+    pub(crate) fn raise_visit(&self) {
+        let now = version::now().max(self.seen.latest);
+        self.header().raise_visited(now);
+    }
+
     /// Releases the writer lock.
     #[inline]
     pub(crate) fn unlock(&self) {

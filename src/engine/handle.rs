@@ -33,8 +33,10 @@ use crate::engine::heap_presence;
 use crate::engine::open;
 use crate::engine::options::Options;
 use crate::engine::recovery::losses::Recovery;
+use crate::engine::removals::Removals;
 use crate::engine::segment_numbers::Extent;
 use crate::engine::staging::{discard_staged, finish_renames, has_staged, left_without_index};
+use crate::engine::statistics::{Counter, Statistics};
 use crate::engine::write::mutator::Mutator;
 
 /// Checks of a heap whose generation keeps changing, before the last result counts.
@@ -78,6 +80,10 @@ pub(crate) struct Handle {
     pub prepared: Word,
     /// The inode of the index whose entries this handle may mark as used; 0 for none.
     marking: Word,
+    /// What is counted for a `Cache`; `None` for other types.
+    pub statistics: Option<Statistics>,
+    /// Removals that a callback waits for; `None` without a callback.
+    pub removals: Option<Removals>,
 }
 
 /// Lets one thread of a handle at a time compete for the file lock.
@@ -175,6 +181,8 @@ impl Handle {
             heap_found: Word::new(heap_found),
             prepared: Word::new(0),
             marking: Word::new(0),
+            statistics: None,
+            removals: None,
         })
     }
 
@@ -486,6 +494,24 @@ impl Handle {
             };
         }
         writer_mutex
+    }
+
+    /// Counts events of a `Cache`.
+    #[inline]
+    pub(crate) fn count(&self, counter: Counter, more: u64) {
+        if let Some(statistics) = &self.statistics
+            && statistics.add(counter, more)
+        {
+            self.fold_statistics();
+        }
+    }
+
+    /// Adds what was counted to the file, as far as it may be stored to.
+    #[cold]
+    pub(crate) fn fold_statistics(&self) {
+        if let Some(statistics) = &self.statistics {
+            statistics.fold(&self.generation.load());
+        }
     }
 
     /// Counts a damaged entry.

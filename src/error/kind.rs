@@ -163,6 +163,11 @@ pub enum ErrorKind {
         /// Its offset in the file, in bytes.
         at: u64,
     },
+    /// The limits and defaults of a [`Cache`](crate::Cache) are corrupt. Lookups work, without them.
+    #[error(
+        "the limits and defaults are corrupt; set those that the cache should have again, by opening it with `Cache::builder`"
+    )]
+    SettingsCorrupted,
     /// A segment of the heap is not at its path, or something else is there. Most likely its disk is not
     /// mounted, or the cache was opened without its [`heap_path`](crate::Options::heap_path); then
     /// nothing is lost. Nothing was changed.

@@ -196,6 +196,8 @@ pub(crate) mod word {
     pub(crate) const RECOVERIES: usize = 78;
     /// The eight words of [`crate::format::settings::Settings`].
     pub(crate) const SETTINGS: usize = 128;
+    /// The same again, stored first: complete while the others change.
+    pub(crate) const SETTINGS_COPY: usize = 144;
     /// Grows when a group of entries is invalidated.
     pub(crate) const INVALIDATIONS: usize = 136;
     /// [`NO_DEADLINES`](super::NO_DEADLINES) while no deadline is stored apart from its entry.
@@ -218,13 +220,6 @@ pub(crate) const SHARDS: usize = 16;
 pub(crate) const SHARD_WORDS: usize = 16;
 /// The counters of a shard, in their order, without the unused words at its end.
 pub(crate) const STATISTICS: usize = 11;
-/// Counters of a shard.
-pub(crate) mod statistic {
-    pub(crate) const EVICTED_SIZE: usize = 7;
-    pub(crate) const EVICTED_NUMBER: usize = 8;
-    pub(crate) const EXPIRED: usize = 9;
-    pub(crate) const INVALIDATED: usize = 10;
-}
 /// The value of [`word::DEADLINES`] that spares lookups of long values a second one. Any other means
 /// that they make it, so damage costs time only.
 pub(crate) const NO_DEADLINES: u64 = 0x6f6e_6c79_5f6f_776e;

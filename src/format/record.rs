@@ -96,8 +96,10 @@ impl Traits {
     pub(crate) const NAMESPACE: Self = Self(1 << 4);
     /// The cache's own entry, not a caller's.
     pub(crate) const INTERNAL: Self = Self(1 << 5);
+    /// Lookups renew the deadline, under the cache's time to idle.
+    pub(crate) const IDLE: Self = Self(1 << 6);
     /// All bits that have a meaning.
-    const ALL: u8 = (1 << 6) - 1;
+    const ALL: u8 = (1 << 7) - 1;
 
     #[inline]
     pub(crate) fn has(self, other: Self) -> bool {
@@ -120,6 +122,16 @@ impl Traits {
         let short = (self.0 >> 1 & 1) + (self.0 >> 2 & 1);
         let long = (self.0 >> 3 & 1) + (self.0 >> 4 & 1);
         u32::from(short) * 4 + u32::from(long) * 8
+    }
+
+    #[inline]
+    pub(crate) fn is_idle(self) -> bool {
+        self.0 & Self::IDLE.0 != 0
+    }
+
+    /// Returns the traits of an entry whose deadline lookups leave alone.
+    pub(crate) fn without_idle(self) -> Self {
+        Self(self.0 & !Self::IDLE.0)
     }
 }
 

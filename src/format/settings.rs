@@ -1,7 +1,7 @@
 //! The limits and defaults of a `Cache`, which all its processes share.
 //!
-//! Eight words of the index header, the last of which checks the others: a reader without the lock
-//! sees all of them from one change, or reads again. Calls no other module.
+//! Eight words of the index header, the last of which checks the others, and eight more with the same:
+//! a reader without the lock sees all of them from one change, or reads again. Calls no other module.
 
 /// Words of the settings, the check included.
 pub(crate) const WORDS: usize = 8;
@@ -42,9 +42,6 @@ pub(crate) struct Settings {
 pub(crate) struct Bound(pub u64);
 
 impl Bound {
-    /// The smallest bound.
-    pub(crate) const LEAST: u64 = 1 << 20;
-
     /// Returns by how many bytes the files may exceed the bound for a moment.
     pub(crate) fn step(self) -> u64 {
         (self.0 / 16).max(4 << 20)

@@ -380,10 +380,15 @@ impl<'a> Header<'a> {
         load(&self.0[FLAGS]) >> 32 & u64::from(EXPIRING) != 0
     }
 
-    /// The limits and defaults of a `Cache`; `None` if they are corrupt, or if a writer is storing
-    /// them.
+    /// The limits and defaults of a `Cache`; `None` if they are corrupt, or if writers change them
+    /// one after the other.
     pub(crate) fn settings(&self) -> Option<Settings> {
-        Settings::from_words(std::array::from_fn(|i| load(&self.0[word::SETTINGS + i])))
+        let at = |first| Settings::from_words(std::array::from_fn(|i| load(&self.0[first + i])));
+        at(word::SETTINGS).or_else(|| {
+            // The copy was complete before any word of the first ones changed.
+            acquire_fence();
+            at(word::SETTINGS_COPY)
+        })
     }
 
     /// The number of invalidations of groups. A reader that sees one counted finds its entry.
@@ -722,10 +727,14 @@ impl SessionWords<'_> {
 pub(crate) struct CacheWords<'a>(&'a HeaderPage);
 
 impl CacheWords<'_> {
-    /// Stores limits and defaults.
+    /// Stores limits and defaults, the copy first: a kill at any store leaves the old or the new
+    /// ones.
     pub(crate) fn set_settings(&self, settings: Settings) {
-        for (i, value) in settings.to_words().into_iter().enumerate() {
-            store(&self.0[word::SETTINGS + i], value);
+        for first in [word::SETTINGS_COPY, word::SETTINGS] {
+            for (i, value) in settings.to_words().into_iter().enumerate() {
+                store(&self.0[first + i], value);
+            }
+            release_fence();
         }
     }
 
@@ -835,8 +844,9 @@ impl NewFileWords<'_> {
     /// Continues the settings and statistics of a `Cache`, and what its lookups must know.
     pub(crate) fn carry_cache(&self, from: Header<'_>) {
         let settings = word::SETTINGS..word::SETTINGS + settings::WORDS;
+        let copy = word::SETTINGS_COPY..word::SETTINGS_COPY + settings::WORDS;
         let shards = word::SHARDS..word::SHARDS + SHARDS * SHARD_WORDS;
-        for at in settings.chain(shards) {
+        for at in settings.chain(copy).chain(shards) {
             store(&self.0[at], load(&from.0[at]));
         }
         let words = [word::INVALIDATIONS, word::DEADLINES, word::TRUSTED_FROM];
@@ -905,9 +915,41 @@ fn raise(word: &Word, value: u64) {
 mod tests {
     use super::*;
     use crate::index::redo::WORDS;
+    use crate::sync::failpoint;
 
     fn page() -> Vec<Word> {
         (0..WORDS).map(|_| Word::new(0)).collect()
+    }
+
+    // A kill at any store of new settings leaves the old or the new ones: never half of each, and never
+    // settings that pass for damage.
+    #[test]
+    fn stopped_settings_are_whole() {
+        let settings = |number| Settings {
+            max_bytes: number,
+            time_to_live: number + 1,
+            jitter: number as u8,
+            ..Settings::default()
+        };
+        for steps in 0.. {
+            let page = page();
+            let header = Header::new(&page).unwrap();
+            header.cache_words().set_settings(settings(1));
+            failpoint::set(steps);
+            let stopped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                header.cache_words().set_settings(settings(2));
+            }));
+            failpoint::clear();
+            let found = header.settings();
+            assert!(
+                [settings(1), settings(2)].map(Some).contains(&found),
+                "{steps}: {found:?}"
+            );
+            if stopped.is_ok() {
+                assert_eq!((found, steps), (Some(settings(2)), 16));
+                break;
+            }
+        }
     }
 
     // If the number of the oldest segment is corrupt, every segment counts as in use.

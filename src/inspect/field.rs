@@ -145,6 +145,8 @@ const INDEX: &[Row] = &[
     ("evicted", 1120, Number),
     ("ordered_from", 1128, FieldKind::Address),
     ("unused", 1136, Unused),
+    ("settings_copy", 1152, Bytes),
+    ("unused", 1216, Unused),
     ("shards", 1280, Bytes),
     ("unused", 3328, Unused),
 ];

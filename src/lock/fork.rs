@@ -251,16 +251,26 @@ impl<T: Default> PerProcess<T> {
 impl<T: Default> Deref for PerProcess<T> {
     type Target = T;
 
+    #[inline]
     fn deref(&self) -> &T {
-        let (mut this, epoch) = (self, epoch());
-        while this.epoch != epoch {
-            this = match this.next.get() {
-                Some(next) => next,
-                None => &**set_once(&this.next, || Box::new(Self::new())),
-            };
+        if self.epoch == epoch() {
+            return &self.value;
         }
-        &this.value
+        after_a_fork(self)
     }
+}
+
+/// Returns the value of this process, a forked child; creates it at the first call.
+#[cold]
+fn after_a_fork<T: Default>(inherited: &PerProcess<T>) -> &T {
+    let (mut this, epoch) = (inherited, epoch());
+    while this.epoch != epoch {
+        this = match this.next.get() {
+            Some(next) => next,
+            None => &**set_once(&this.next, || Box::new(PerProcess::new())),
+        };
+    }
+    &this.value
 }
 
 /// Returns all locks of this file.

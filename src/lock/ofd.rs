@@ -104,6 +104,7 @@ extern "C" fn in_child() {
 }
 
 /// Returns the number of forks between this process and the one that first used a lock.
+#[inline]
 pub(crate) fn epoch() -> u64 {
     FORKS.load(Ordering::Relaxed)
 }

@@ -6,6 +6,17 @@
 
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::AtomicU64 as Count;
+#[cfg(not(loom))]
+pub(crate) use thread_numbers::thread_number;
+
+/// Numbers that threads can own; see [`thread_number`].
+pub(crate) const THREAD_NUMBERS: usize = 15;
+
+/// Models count nothing by thread.
+#[cfg(loom)]
+pub(crate) fn thread_number() -> usize {
+    THREAD_NUMBERS
+}
 
 #[cfg(all(loom, test))]
 pub(crate) use model::leave_out;
@@ -32,6 +43,88 @@ pub(crate) fn holds(check: ModelCheck, outcome: bool) -> bool {
     {
         let _ = check;
         outcome
+    }
+}
+
+#[cfg(not(loom))]
+mod thread_numbers {
+    //! Small numbers for threads, each with one owner at a time.
+
+    use std::cell::Cell;
+    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+    use super::THREAD_NUMBERS;
+
+    const UNKNOWN: usize = usize::MAX;
+
+    /// A bit for each number that a thread owns. A forked child keeps those of its parent's threads.
+    static OWNED: AtomicU64 = AtomicU64::new(0);
+
+    thread_local! {
+        // Without a destructor, so that reading it is one load.
+        static NUMBER: Cell<usize> = const { Cell::new(UNKNOWN) };
+        static OWNER: Owner = const { Owner };
+    }
+
+    struct Owner;
+
+    impl Drop for Owner {
+        fn drop(&mut self) {
+            let number = NUMBER.replace(THREAD_NUMBERS);
+            if number < THREAD_NUMBERS {
+                // What the thread stored belongs to the number's next owner.
+                OWNED.fetch_and(!(1 << number), Release);
+            }
+        }
+    }
+
+    /// Returns a number below [`THREAD_NUMBERS`] that no other living thread of this process has, or
+    /// [`THREAD_NUMBERS`] itself, which all others share.
+    #[inline]
+    pub(crate) fn thread_number() -> usize {
+        let number = NUMBER.get();
+        if number == UNKNOWN { claim() } else { number }
+    }
+
+    #[cold]
+    fn claim() -> usize {
+        let free = |owned: u64| (owned.trailing_ones() as usize) < THREAD_NUMBERS;
+        let taken = OWNED.fetch_update(Acquire, Relaxed, |owned| {
+            free(owned).then(|| owned | (1 << owned.trailing_ones()))
+        });
+        let number = taken.map_or(THREAD_NUMBERS, |owned| owned.trailing_ones() as usize);
+        NUMBER.set(number);
+        // A thread that is ending cannot register its destructor any more: it shares.
+        if OWNER.try_with(|_| ()).is_err() {
+            drop(Owner);
+        }
+        NUMBER.get()
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn living_threads_own_different_numbers() {
+            let barrier = std::sync::Barrier::new(40);
+            let mut numbers: Vec<_> = std::thread::scope(|scope| {
+                let number = || {
+                    let number = thread_number();
+                    barrier.wait();
+                    assert_eq!(thread_number(), number);
+                    number
+                };
+                let threads: Vec<_> = (0..40).map(|_| scope.spawn(number)).collect();
+                threads.into_iter().map(|it| it.join().unwrap()).collect()
+            });
+            numbers.retain(|&number| number < THREAD_NUMBERS);
+            let count = numbers.len();
+            numbers.sort_unstable();
+            numbers.dedup();
+            assert_eq!(numbers.len(), count, "{numbers:?}");
+        }
     }
 }
 

@@ -7,6 +7,7 @@
     reason = "fork, waitpid and _exit are calls of the C library"
 )]
 
+mod caches;
 #[path = "../child/mod.rs"]
 mod child;
 #[cfg(feature = "dict")]
@@ -88,6 +89,7 @@ const DICTIONARIES: &[Role] = &[
 ];
 
 const HANDLES: &[Role] = &[
+    ("counts in a child", caches::counts_in_a_child),
     ("uses a handle", handles::uses_a_handle),
     ("forks twice", handles::forks_twice),
     ("drops a handle", handles::drops_a_handle),

@@ -133,6 +133,11 @@ impl Batch {
         });
     }
 
+    /// Returns the key of a record of the batch.
+    pub(crate) fn key(&self, moving: PendingMove) -> &[u8] {
+        &self.bytes[moving.at..moving.at + usize::from(moving.header.key_len)]
+    }
+
     /// Returns key and value of a record of the batch; `None` if it is damaged by now.
     pub(crate) fn content(
         &mut self,

@@ -4,13 +4,11 @@
 //! oldest segment, evicts what it would otherwise move. May call `clean::reclaim`
 //! and what is below it.
 
-use crate::format::index::{STATISTICS, statistic};
 use crate::format::record::Variant;
 use crate::format::settings::{Bound, EvictionPolicy, Settings};
-use crate::index::header::Header;
 
 use crate::engine::clean::reclaim;
-use crate::engine::clean::retention::{RemovalCause, Retention};
+use crate::engine::clean::retention::Retention;
 use crate::engine::generation::Generation;
 use crate::engine::write::mutator::Mutator;
 
@@ -103,17 +101,4 @@ pub(crate) fn has_too_many(generation: &Generation) -> bool {
             && settings.eviction != EvictionPolicy::Refuse
             && generation.header().occupied() > settings.max_entries
     })
-}
-
-/// Counts an entry that cleaning removed.
-pub(crate) fn count(header: Header<'_>, cause: RemovalCause) {
-    let mut counted = [0; STATISTICS];
-    counted[match cause {
-        RemovalCause::Size => statistic::EVICTED_SIZE,
-        RemovalCause::Number => statistic::EVICTED_NUMBER,
-        RemovalCause::Expired => statistic::EXPIRED,
-        RemovalCause::Invalidated => statistic::INVALIDATED,
-        RemovalCause::Unneeded => return,
-    }] = 1;
-    header.add_statistics(0, &counted);
 }

@@ -15,11 +15,12 @@ use crate::format::slot::RecordMeta;
 use crate::heap::Segment;
 
 use crate::engine::clean::batch::{Batch, PendingMove};
-use crate::engine::clean::retention::{Fate, RemovalCause};
+use crate::engine::clean::retention::Fate;
 use crate::engine::clean::validity::{Judge, Validity};
 use crate::engine::clean::{bound, reclaim, state};
 use crate::engine::generation::Generation;
 use crate::engine::open;
+use crate::engine::statistics::Counter;
 use crate::engine::write::heap_end::{self, Need};
 use crate::engine::write::mutator::{Abort, At, Mutator, Target, WriteResult, old_bytes};
 use crate::engine::write::{cache_words, publish, put};
@@ -197,19 +198,25 @@ fn settle_fate(
             home.set_mark(index, mark - 1);
             Ok(Some(life))
         }
-        Fate::Removed(cause) => {
-            remove(generation, moving, (region, index), cause)?;
+        Fate::Removed(counter) => {
+            remove(generation, moving, (region, index), Some(counter))?;
+            let key = batch.key(moving);
+            mutator.note_removal(counter, key, moving.header.value_len);
+            Ok(None)
+        }
+        Fate::Dropped => {
+            remove(generation, moving, (region, index), None)?;
             Ok(None)
         }
     }
 }
 
-/// Removes an entry that is not moved.
+/// Removes an entry that is not moved; `None` for one of the cache's own.
 fn remove(
     generation: &Generation,
     moving: PendingMove,
     (region, index): (u32, u32),
-    cause: RemovalCause,
+    counter: Option<Counter>,
 ) -> WriteResult<()> {
     let home = generation.table.region(region)?;
     let slot = home.slot(index);
@@ -222,16 +229,15 @@ fn remove(
     };
     debug_assert_eq!(target.link.addr(), moving.place, "as it was looked up");
     cache_words::note_evicted(generation.header(), moving.place.segment);
-    if cause == RemovalCause::Unneeded {
+    if counter.is_none() {
         // A reader that has an entry that it ended in hand must not find it gone.
         cache_words::count_invalidation(generation.header());
     }
     put::drop_entry(generation, &target, moving.header.stored_bytes())?;
-    match cause {
-        RemovalCause::Size | RemovalCause::Number => home.remember(index, moving.hash),
+    match counter {
+        Some(Counter::EvictedSize | Counter::EvictedNumber) => home.remember(index, moving.hash),
         _ => home.set_mark(index, 0),
     }
-    bound::count(generation.header(), cause);
     Ok(())
 }
 

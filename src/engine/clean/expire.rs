@@ -11,10 +11,9 @@ use crate::format::life::Life;
 use crate::format::record::Variant;
 use crate::os::clock::unix_millis;
 
-use crate::engine::clean::bound;
-use crate::engine::clean::retention::RemovalCause;
 use crate::engine::clean::validity::{Judge, Validity};
 use crate::engine::generation::Generation;
+use crate::engine::statistics::Counter;
 use crate::engine::write::mutator::{Mutator, Target, WriteResult};
 use crate::engine::write::{cache_words, put};
 
@@ -116,6 +115,6 @@ fn remove_if_over(
     }
     put::drop_entry(generation, target, record.stored_bytes())?;
     mutator.mark_record_dead(place, record);
-    bound::count(generation.header(), RemovalCause::Expired);
+    mutator.note_removal(Counter::Expired, &key, record.value_len);
     Ok(true)
 }

@@ -9,21 +9,7 @@ use crate::format::index::Counters;
 use crate::format::life::Life;
 
 use crate::engine::clean::validity::Validity;
-
-/// Why an entry goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RemovalCause {
-    /// The files take more bytes than they may.
-    Size,
-    /// There are more entries than there may be.
-    Number,
-    /// Its deadline has passed.
-    Expired,
-    /// Its group was invalidated.
-    Invalidated,
-    /// It is the cache's own, and nothing needs it any more.
-    Unneeded,
-}
+use crate::engine::statistics::Counter;
 
 /// What becomes of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +18,10 @@ pub(crate) enum Fate {
     Kept(Life),
     /// The same; its mark is lowered.
     Spared(Life),
-    Removed(RemovalCause),
+    /// It is removed, and counted as this.
+    Removed(Counter),
+    /// It is the cache's own, and nothing needs it any more.
+    Dropped,
 }
 
 /// The state of one walk of cleaning.
@@ -101,16 +90,16 @@ impl Retention {
     ) -> Fate {
         let life = match validity {
             Validity::Valid(life) => life,
-            Validity::Expired => return Fate::Removed(RemovalCause::Expired),
-            Validity::Invalidated => return Fate::Removed(RemovalCause::Invalidated),
-            Validity::Unneeded => return Fate::Removed(RemovalCause::Unneeded),
+            Validity::Expired => return Fate::Removed(Counter::Expired),
+            Validity::Invalidated => return Fate::Removed(Counter::Invalidated),
+            Validity::Unneeded => return Fate::Dropped,
             Validity::Needed => return Fate::Kept(Life::NONE),
         };
         self.met = self.met.saturating_add(bytes);
         let cause = if counters.live > self.most_live {
-            RemovalCause::Size
+            Counter::EvictedSize
         } else if counters.occupied > self.most_entries {
-            RemovalCause::Number
+            Counter::EvictedNumber
         } else {
             self.kept = self.kept.saturating_add(bytes);
             return Fate::Kept(life);

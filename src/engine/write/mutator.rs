@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::error::{Corruption, Error, ErrorKind, Result};
 use crate::format::MAX_KEY;
 use crate::format::heap_addr::HeapAddr;
+use crate::format::index::STATISTICS;
 use crate::format::region::RegionStateWord;
 use crate::format::roster::Position;
 use crate::format::slot::Link;
@@ -25,6 +26,10 @@ use crate::engine::clean::retention::Retention;
 use crate::engine::generation::Generation;
 use crate::engine::heap_presence::missing_segment;
 use crate::engine::open;
+use crate::engine::statistics::Counter;
+
+/// Removals that are kept for a callback, between two reports.
+const NAMED: usize = 1 << 16;
 
 /// Why a change stopped.
 #[derive(Debug)]
@@ -88,10 +93,29 @@ pub(crate) struct Mutator {
     dead: DeadSet,
     /// The batch of cleaning, kept to reuse its memory.
     pub batch: Batch,
+    /// Entries of a `Cache` that cleaning removed since the session last reported it, by what they are
+    /// counted as.
+    pub removals: [u64; STATISTICS],
+    /// Whether there are any.
+    pub has_removals: bool,
+    /// Those that a callback wants to hear of, at most [`NAMED`].
+    pub ended: Vec<Ended>,
+    /// Whether a callback wants to hear of them by their keys.
+    pub names_removals: bool,
     /// Writes to a `Cache`; they look for expired entries in turns.
     pub writes: u32,
     /// Which entries the next step of cleaning keeps.
     pub retention: Retention,
+}
+
+/// An entry that cleaning removed.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// As what it is counted.
+    pub counter: Counter,
+    pub key: Vec<u8>,
+    /// The stored length of its value.
+    pub len: u32,
 }
 
 /// An entry as a writer found it.
@@ -135,6 +159,10 @@ impl Mutator {
             table: None,
             removed: Vec::new(),
             batch: Batch::default(),
+            removals: [0; STATISTICS],
+            has_removals: false,
+            ended: Vec::new(),
+            names_removals: false,
             writes: 0,
             retention: Retention::ALL,
         }
@@ -153,6 +181,19 @@ impl Mutator {
     pub(crate) fn mark_dead(&mut self, target: &Target<'_>) {
         if let Some(header) = target.record {
             self.mark_record_dead(target.link.addr(), header);
+        }
+    }
+
+    /// Notes that an entry was removed.
+    pub(crate) fn note_removal(&mut self, counter: Counter, key: &[u8], len: u32) {
+        self.has_removals = true;
+        self.removals[counter as usize] += 1;
+        if self.names_removals && self.ended.len() < NAMED {
+            self.ended.push(Ended {
+                counter,
+                key: key.to_vec(),
+                len,
+            });
         }
     }
 

@@ -28,8 +28,10 @@ use crate::engine::options::Durability;
 use crate::engine::recovery::from_heap::{Origin, recover_from_heap};
 use crate::engine::recovery::in_flight;
 use crate::engine::recovery::stale_segments::remove_stale;
+use crate::engine::removals::RemovalCause;
 use crate::engine::segment_numbers::Extent;
 use crate::engine::staging::discard_staged;
+use crate::engine::statistics::Counter;
 use crate::engine::switch::{self, Heap, give_up};
 use crate::engine::write::mutator::{Abort, At, Mutator, WriteResult};
 use crate::engine::write::{durability, put};
@@ -110,7 +112,8 @@ impl<'a> Session<'a> {
             return Err(error);
         }
         HELD.with_borrow_mut(|held| held.push((id, epoch)));
-        let mutator = MutexGuard::map(idle, |idle| idle.as_mut().expect("locked a moment ago"));
+        let mut mutator = MutexGuard::map(idle, |idle| idle.as_mut().expect("locked a moment ago"));
+        mutator.names_removals = handle.removals.is_some();
         let mut session = Self {
             handle,
             published: Arc::as_ptr(&mutator.generation),
@@ -204,6 +207,28 @@ impl<'a> Session<'a> {
         // Checked first: taking an empty list each time costs as much as copying a result.
         if !self.mutator.removed.is_empty() {
             self.release_removed();
+        }
+        if self.mutator.has_removals {
+            self.report_ended();
+        }
+    }
+
+    /// Counts the entries that cleaning removed, and notes them for a callback.
+    #[cold]
+    fn report_ended(&mut self) {
+        self.mutator.has_removals = false;
+        for (counter, count) in Counter::ALL.into_iter().zip(&mut self.mutator.removals) {
+            self.handle.count(counter, std::mem::take(count));
+        }
+        for ended in self.mutator.ended.drain(..) {
+            let cause = match ended.counter {
+                Counter::Expired => RemovalCause::Expired,
+                Counter::Invalidated => RemovalCause::Invalidated,
+                _ => RemovalCause::Evicted,
+            };
+            if let Some(removals) = &self.handle.removals {
+                removals.note(&ended.key, cause, u64::from(ended.len));
+            }
         }
     }
 

@@ -3,21 +3,24 @@
 //! May call `write::session`, `clean::policy` and everything below them.
 
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::error::{ErrorKind, Result};
+use crate::format::settings::Settings;
 use crate::lock;
 
 use crate::engine::clean::{eviction, expire, policy};
 use crate::engine::entry::{Entry, Update};
 use crate::engine::handle::Handle;
 use crate::engine::ids;
+use crate::engine::options::Durability;
 use crate::engine::read::lookup;
 use crate::engine::switch::put_staged;
 use crate::engine::version::Version;
 use crate::engine::write::put::Terms;
 use crate::engine::write::session::Session;
-use crate::engine::write::{clear, put};
+use crate::engine::write::{cache_words, clear, put};
 
 /// A batch of changes to a cache, under its writer lock; made by
 /// [`MmapCache::writer`](crate::MmapCache::writer).
@@ -285,6 +288,37 @@ impl<'a> Writer<'a> {
     /// Removes the expired entries of a `Cache` among the next slots. Returns how many there were.
     pub(crate) fn sweep(&mut self, slots: u64) -> Result<u64> {
         self.session.run(|mutator| expire::sweep(mutator, slots))
+    }
+
+    /// Returns the path of the cache.
+    pub(crate) fn path(&self) -> &Path {
+        &self.session.handle.path
+    }
+
+    /// Returns the limits and defaults of a `Cache`; `None` if they are corrupt.
+    #[inline]
+    pub(crate) fn settings(&self) -> Option<Settings> {
+        self.session.mutator.generation.header().settings()
+    }
+
+    /// Returns the number of puts so far that replaced a value.
+    #[inline]
+    pub(crate) fn overwrites(&self) -> u64 {
+        self.session.mutator.generation.header().overwrites()
+    }
+
+    /// Stores the limits and defaults of a `Cache`.
+    pub(crate) fn set_settings(&mut self, settings: Settings) -> Result<()> {
+        self.session.run(|mutator| {
+            cache_words::set_settings(mutator.generation.header(), settings);
+            Ok(())
+        })?;
+        if self.session.handle.options.durability != Durability::Sync {
+            return Ok(());
+        }
+        let generation = &self.session.mutator.generation;
+        let synced = generation.table.file().sync();
+        generation.header().note_sync(synced)
     }
 
     /// Removes all entries.

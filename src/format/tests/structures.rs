@@ -7,6 +7,7 @@
 use std::mem::offset_of;
 use std::ops::Range;
 
+use crate::engine::statistics::Counter;
 use crate::format::extension::{Extension, Span};
 use crate::format::heap_addr::HeapAddr;
 use crate::format::index::{self, Counters, HeaderStateWord, HeapHome, HeapLocation, IndexHeader};
@@ -19,7 +20,7 @@ use crate::format::region::{
 };
 use crate::format::roster::{self, Position, RosterHeader};
 use crate::format::segment::{self, SegmentHeader};
-use crate::format::settings::{self, EvictionPolicy, Settings};
+use crate::format::settings::{self, Settings};
 use crate::format::slot::{self, Link, SlotIdentity};
 use crate::format::tests::variable;
 use crate::format::{Geometry, LockKind, record, seal};
@@ -116,8 +117,6 @@ fn structure(title: &'static str, from: u64, to: u64, fields: Vec<Field>) -> Str
 pub(super) fn all(geometry: &Geometry, sizes: &[(&str, u64)]) -> Vec<Structure> {
     let mut all = vec![
         extension(),
-        cache_settings(),
-        statistics(),
         start_of_headers(),
         index_file(geometry, variable(sizes, "G")),
         structure(
@@ -139,6 +138,13 @@ pub(super) fn all(geometry: &Geometry, sizes: &[(&str, u64)]) -> Vec<Structure> 
             counters(),
         ),
         structure("Directory entry", 0, 8, directory_entry()),
+        structure(
+            "Settings",
+            0,
+            size_of_val(&Settings::default().to_words()) as u64,
+            settings(),
+        ),
+        structure("Statistics", 0, index::SHARD_WORDS as u64 * 8, statistics()),
         structure(
             "Region",
             0,
@@ -271,7 +277,7 @@ fn changing_words() -> Vec<Field> {
         "counters" | "intent_counters" => size_of_val(&Counters::default().to_words()),
         "intent_body" => 24,
         "boot_id" => 16,
-        "settings" => settings::WORDS * 8,
+        "settings" | "settings_copy" => settings::WORDS * 8,
         "shards" => index::SHARDS * index::SHARD_WORDS * 8,
         _ => 8,
     };
@@ -282,59 +288,6 @@ fn changing_words() -> Vec<Field> {
         .iter()
         .map(|(name, word)| field(name, word * 8, size(name)))
         .collect()
-}
-
-/// The words of the settings, by the values that change them.
-fn cache_settings() -> Structure {
-    let eviction = EvictionPolicy::Refuse;
-    let set = Settings {
-        max_bytes: 1,
-        max_entries: 2,
-        time_to_live: 3,
-        time_to_idle: 4,
-        stale_for: 5,
-        stale_on_error: 6,
-        eviction,
-        jitter: 7,
-    };
-    let words = set.to_words();
-    assert_eq!(words[..7], [1, 2, 3, 4, 5, 6, 2 | 7 << 8]);
-    let names = [
-        "max_bytes",
-        "max_entries",
-        "time_to_live",
-        "time_to_idle",
-        "stale_for",
-        "stale_on_error",
-        "policy",
-        "check",
-    ];
-    let fields = (0..).zip(names).map(|(at, name)| field(name, at * 8, 8));
-    structure("Settings", 0, settings::WORDS as u64 * 8, fields.collect())
-}
-
-/// The counters of a shard.
-fn statistics() -> Structure {
-    let names: [&str; index::STATISTICS] = [
-        "hits",
-        "stale_hits",
-        "negative_hits",
-        "misses",
-        "insertions",
-        "replaced",
-        "removed",
-        "evicted_size",
-        "evicted_number",
-        "expired",
-        "invalidated",
-    ];
-    let fields = (0..).zip(names).map(|(at, name)| field(name, at * 8, 8));
-    structure(
-        "Statistics",
-        0,
-        index::SHARD_WORDS as u64 * 8,
-        fields.collect(),
-    )
 }
 
 fn counters() -> Vec<Field> {
@@ -362,6 +315,48 @@ fn counters() -> Vec<Field> {
     ]
     .map(|(name, word)| field(name, word as usize * 8, 8))
     .to_vec()
+}
+
+/// Finds the words of settings by the one that each value changes.
+fn settings() -> Vec<Field> {
+    let zero = Settings::default();
+    let named = |name: &str, set: Settings| {
+        let (before, after) = (zero.to_words(), set.to_words());
+        let changed = before.iter().zip(after).position(|(old, new)| *old != new);
+        field(name, changed.unwrap() * 8, 8)
+    };
+    #[rustfmt::skip]
+    let fields = vec![
+        named("max_bytes", Settings { max_bytes: 1, ..zero }),
+        named("max_entries", Settings { max_entries: 1, ..zero }),
+        named("time_to_live", Settings { time_to_live: 1, ..zero }),
+        named("time_to_idle", Settings { time_to_idle: 1, ..zero }),
+        named("stale_for", Settings { stale_for: 1, ..zero }),
+        named("stale_on_error", Settings { stale_on_error: 1, ..zero }),
+        named("policy", Settings { jitter: 1, ..zero }),
+        field("check", (settings::WORDS - 1) * 8, 8),
+    ];
+    fields
+}
+
+fn statistics() -> Vec<Field> {
+    let counters = [
+        ("hits", Counter::Hits),
+        ("stale_hits", Counter::StaleHits),
+        ("negative_hits", Counter::NegativeHits),
+        ("misses", Counter::Misses),
+        ("insertions", Counter::Insertions),
+        ("replaced", Counter::Replaced),
+        ("removed", Counter::Removed),
+        ("evicted_size", Counter::EvictedSize),
+        ("evicted_number", Counter::EvictedNumber),
+        ("expired", Counter::Expired),
+        ("invalidated", Counter::Invalidated),
+    ];
+    assert_eq!(counters.len(), index::STATISTICS);
+    counters
+        .map(|(name, counter)| field(name, counter as usize * 8, 8))
+        .to_vec()
 }
 
 fn directory_entry() -> Vec<Field> {
@@ -557,7 +552,7 @@ fn record(key_len: u16, value_len: u32) -> Structure {
             "unused bit {bit}"
         );
     }
-    for bit in 62..64 {
+    for bit in [63] {
         let words = [full[0], full[1], full[2] | 1 << bit];
         let read = record::RecordHeader::from_words(record::Variant::Expiring, words);
         assert_eq!(read, None, "unused trait {bit}");

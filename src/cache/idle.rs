@@ -1,0 +1,94 @@
+//! Lookups renew the deadlines of entries under a time to idle.
+//!
+//! May call its siblings, `engine` and everything below it.
+
+use std::time::Duration;
+
+use crate::cache::found::Found;
+use crate::cache::{Cache, settings, touch};
+use crate::error::{ErrorKind, Result};
+use crate::format::settings::Settings;
+use crate::os::clock::unix_millis;
+
+const NS_PER_MS: u64 = 1_000_000;
+
+/// Renews the deadline of an entry that a lookup found, if it is due and no other writer is at work. The
+/// lookup has its result already: errors are only logged.
+pub(super) fn renew(cache: &Cache, key: &[u8], found: &Found) {
+    match try_renew(cache, key, found) {
+        Err(error) if !matches!(error.kind(), ErrorKind::Locked { .. }) => {
+            log::debug!("{error}: a deadline is not renewed");
+        }
+        _ => {}
+    }
+}
+
+fn try_renew(cache: &Cache, key: &[u8], seen: &Found) -> Result<()> {
+    let handle = cache.cache.handle();
+    if handle.options.read_only {
+        return Ok(());
+    }
+    let settings = settings::read(handle)?;
+    let renewed = |found: &Found| renewed(found.version, found.deadline, &settings, unix_millis());
+    if renewed(seen).is_none() {
+        return Ok(());
+    }
+    cache.cache.write_within(Some(Duration::ZERO), |writer| {
+        let found = cache.find_served(key)?;
+        let Some(found) = found.filter(|found| found.version == seen.version) else {
+            return Ok(());
+        };
+        let Some(deadline) = renewed(&found) else {
+            return Ok(());
+        };
+        let traits = found.traits;
+        touch::set(writer, handle, key, found, (Some(deadline), traits))
+    })
+}
+
+/// Returns the deadline that a use at `now` gives an entry; `None` if it was renewed a moment ago.
+fn renewed(version: u64, deadline: Option<u64>, settings: &Settings, now: u64) -> Option<u64> {
+    let (idle, deadline) = (settings.time_to_idle, deadline?);
+    if idle == 0 {
+        return None;
+    }
+    let wanted = now.saturating_add(idle);
+    // A touch keeps the version, so it says when the entry was inserted.
+    let end = match settings.time_to_live {
+        0 => u64::MAX,
+        life => (version / NS_PER_MS).saturating_add(life),
+    };
+    let is_due = wanted.saturating_sub(deadline) >= idle.div_ceil(10);
+    Some(wanted.min(end)).filter(|&renewed| is_due && renewed > deadline)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INSERTED: u64 = 1_790_000_000_000;
+
+    fn renewed_at(now: u64, deadline: u64, time_to_live: u64) -> Option<u64> {
+        let settings = Settings {
+            time_to_idle: 1_000,
+            time_to_live,
+            ..Settings::default()
+        };
+        let (version, deadline) = (INSERTED * NS_PER_MS, INSERTED + deadline);
+        renewed(version, Some(deadline), &settings, INSERTED + now).map(|at| at - INSERTED)
+    }
+
+    #[test]
+    fn renewals_are_a_tenth_apart() {
+        assert_eq!(renewed_at(99, 1_000, 0), None);
+        assert_eq!(renewed_at(100, 1_000, 0), Some(1_100));
+        assert_eq!(renewed_at(900, 1_000, 0), Some(1_900));
+    }
+
+    #[test]
+    fn renewals_end_with_the_life() {
+        assert_eq!(renewed_at(900, 1_000, 1_500), Some(1_500));
+        assert_eq!(renewed_at(1_400, 1_500, 1_500), None);
+        assert_eq!(renewed_at(400, 500, 500), None);
+    }
+}
