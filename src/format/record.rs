@@ -408,14 +408,14 @@ mod tests {
             let last = (1 << 32) | (1 << 48) | (traits << 56);
             RecordHeader::from_words(Variant::Expiring, [value_len << 32, 1, last])
         };
-        for (traits, bytes) in [(0, 0), (2, 4), (4, 4), (8, 8), (16, 8), (30, 24), (63, 24)] {
+        for (traits, bytes) in [(0, 0), (2, 4), (4, 4), (8, 8), (16, 8), (30, 24), (127, 24)] {
             assert!(record(traits, bytes).is_some(), "{traits}");
             assert!(
                 bytes == 0 || record(traits, bytes - 1).is_none(),
                 "{traits}"
             );
         }
-        assert_eq!(record(64, 100), None, "an unknown trait");
+        assert_eq!(record(128, 100), None, "an unknown trait");
     }
 
     // The same bytes at another address, or in another heap, do not verify.

@@ -67,9 +67,11 @@ fn stale_values_expire_later() {
     set_default_stale_for(&cache, 10 * MINUTE);
     assert_eq!(states(69), [STALE, STALE, None, STALE, FRESH]);
     assert_eq!(states(70), [None, STALE, None, STALE, FRESH]);
-    // Settings that fail their check are no default.
+    // Settings of which neither copy passes its check are no default.
     let generation = cache.cache.handle().generation.load_full();
     generation.header().corrupt(word::SETTINGS, 1);
+    assert_eq!(states(69), [STALE, STALE, None, STALE, FRESH]);
+    generation.header().corrupt(word::SETTINGS_COPY, 1);
     assert_eq!(states(69), [None, STALE, None, STALE, FRESH]);
 }
 
