@@ -3,10 +3,15 @@
 //! Decides when an entry is fresh. The engine stores deadlines, and keeps entries whose deadline has
 //! passed until they are replaced or removed. May call `mmap_cache` and everything below it.
 
+mod batch;
+mod counter;
 mod entry;
 mod insert;
+mod listing;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "serde")]
+mod typed;
 
 use std::fmt;
 use std::path::Path;
@@ -23,8 +28,12 @@ use crate::format::record::{Traits, Variant};
 use crate::mmap_cache::MmapCache;
 use crate::os::clock::unix_millis;
 
+pub use crate::cache::batch::CacheWriter;
 pub use crate::cache::entry::CacheEntry;
 pub use crate::cache::insert::InsertOptions;
+pub use crate::cache::listing::{CacheEntries, CacheKeys};
+#[cfg(feature = "serde")]
+pub use crate::cache::typed::TypedCache;
 
 /// A persistent cache in memory-mapped files: keys and values, each with a deadline if it is given
 /// one, shared by any number of threads and processes.
@@ -111,11 +120,17 @@ impl Cache {
 
     fn get_bytes(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let mut value = Vec::new();
-        match lookup::read_terms(self.cache.handle(), key, &mut value)? {
-            Answer::Found(terms) if terms.is_fresh() && !terms.traits.is_negative() => {
-                Ok(Some(value))
+        Ok(self.get_bytes_into(key, &mut value)?.then_some(value))
+    }
+
+    fn get_bytes_into(&self, key: &[u8], value: &mut Vec<u8>) -> Result<bool> {
+        value.clear();
+        match lookup::read_terms(self.cache.handle(), key, value)? {
+            Answer::Found(terms) if has_value(&terms) => Ok(true),
+            _ => {
+                value.clear();
+                Ok(false)
             }
-            _ => Ok(None),
         }
     }
 
@@ -275,6 +290,159 @@ impl Cache {
         })
     }
 
+    /// Replaces the contents of `value` by the value of a key. Returns whether there is a fresh one; if
+    /// not, `value` is empty. As [`get`](Self::get), without an allocation if the buffer is large enough.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`get`](Self::get); then `value` has no defined contents.
+    pub fn get_into(&self, key: impl AsRef<[u8]>, value: &mut Vec<u8>) -> Result<bool> {
+        self.get_bytes_into(key.as_ref(), value)
+    }
+
+    /// Looks up many keys. Calls `each` with the position of each key, in order from 0, and the value
+    /// that [`get`](Self::get) would return for it.
+    ///
+    /// Each key is a lookup of its own. Prefetches what a group of 16 keys needs, as
+    /// [`MmapCache::get_many`], and allocates one buffer for any number of keys.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the first key that has one, as [`get`](Self::get). `each` was called for the
+    /// keys before it, and is not called for those after it.
+    pub fn get_many<K: AsRef<[u8]>>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        mut each: impl FnMut(usize, Option<&[u8]>),
+    ) -> Result<()> {
+        let keys = keys.into_iter();
+        lookup::read_many_terms(self.cache.handle(), keys, |number, terms, value| {
+            each(number, terms.filter(has_value).map(|_| value));
+        })
+    }
+
+    /// Stores a value if the key has a fresh one, decided under the lock. Returns the new version, or
+    /// `None` if it has none: no entry, or an expired, damaged or negative one.
+    ///
+    /// The options are those of the new entry: without a deadline in them, it has none.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`MmapCache::put_if`].
+    pub fn replace(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        options: &InsertOptions,
+    ) -> Result<Option<Version>> {
+        let (key, value) = (key.as_ref(), value.as_ref());
+        limits::check_put(self.cache.handle(), key, value)?;
+        self.cache.write(|writer| match self.find_fresh(key)? {
+            Some((_, terms)) if has_value(&terms) => {
+                writer.put_with(key, value, options.terms()).map(Some)
+            }
+            _ => Ok(None),
+        })
+    }
+
+    /// Removes the entry of a key, and returns its value; `None` if there is no fresh value. Of several
+    /// threads or processes that take a key at once, one gets the value.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`MmapCache::delete`].
+    pub fn take(&self, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>> {
+        let key = key.as_ref();
+        self.cache.handle().check_key(key)?;
+        self.cache.write(|writer| {
+            let found = self.find_fresh(key)?;
+            writer.delete_bytes(key)?;
+            Ok(found.and_then(|(value, terms)| has_value(&terms).then_some(value)))
+        })
+    }
+
+    /// Adds to a counter and returns its new value, under the lock: no addition of another thread or
+    /// process is lost. `by` may be negative.
+    ///
+    /// The value of a counter is an `i64` in 8 little-endian bytes: [`insert`](Self::insert) of
+    /// `5_i64.to_le_bytes()` sets it, and `increment` by 0 reads it. Without a fresh value the counter
+    /// begins at 0, with `options`. An existing counter keeps its deadline instead; if that is more than
+    /// 37 hours away, each call may move it forward by 1/2^26 of the remaining time, never back.
+    ///
+    /// Costs a lookup and a put.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let cache = mmapcache::Cache::open(dir.path().join("c"))?;
+    /// use std::time::Duration;
+    /// use mmapcache::InsertOptions;
+    ///
+    /// let each_minute = InsertOptions::new().ttl(Duration::from_secs(60));
+    /// assert_eq!(cache.increment("requests/10.0.0.1", 1, &each_minute)?, 1);
+    /// assert_eq!(cache.increment("requests/10.0.0.1", 1, &each_minute)?, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ErrorKind::NotACounter`] if the value is not 8 bytes long, [`ErrorKind::CounterOverflow`]
+    /// instead of wrapping, and the errors of [`MmapCache::update`]. The value is unchanged then.
+    pub fn increment(
+        &self,
+        key: impl AsRef<[u8]>,
+        by: i64,
+        options: &InsertOptions,
+    ) -> Result<i64> {
+        let key = key.as_ref();
+        limits::check_put(self.cache.handle(), key, &counter::encode(0))?;
+        self.cache.write(|writer| {
+            let found = self.find_fresh(key)?;
+            let found = found.filter(|(_, terms)| has_value(terms));
+            let (was, terms) = match &found {
+                Some((value, found)) => (Some(&value[..]), counter::terms(found)),
+                None => (None, options.terms()),
+            };
+            let sum = counter::add(was, by).map_err(|kind| kind.at(self.path()))?;
+            writer.put_with(key, &counter::encode(sum), terms)?;
+            Ok(sum)
+        })
+    }
+
+    /// Returns an iterator over the fresh entries with their keys, negative ones too, in no particular
+    /// order.
+    ///
+    /// As [`MmapCache::keys`]: takes no lock and O(1) memory, besides the entry itself. An entry that is
+    /// fresh during the whole listing is returned once; one that is inserted, removed or touched during
+    /// it may be missing. Costs a lookup for each entry of the files, expired ones too.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`MmapCache::keys`]; so can items. A damaged entry is an `Err` item, and the
+    /// listing continues.
+    pub fn entries(&self) -> Result<CacheEntries<'_>> {
+        CacheEntries::new(self)
+    }
+
+    /// Returns an iterator over the keys of [`entries`](Self::entries). Reads each entry too, for its
+    /// deadline.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`entries`](Self::entries).
+    pub fn keys(&self) -> Result<CacheKeys<'_>> {
+        self.entries().map(CacheKeys)
+    }
+
+    /// Takes the writer lock for a batch of changes: one lock, and one sync if that is asked for, instead
+    /// of one for each. Other writers wait for the whole batch, readers do not.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`MmapCache::writer`].
+    pub fn writer(&self) -> Result<CacheWriter<'_>> {
+        CacheWriter::take(self)
+    }
+
     /// Removes all expired entries. Returns how many.
     ///
     /// Reads the whole index, and the record of each entry that seems expired; takes the lock for the
@@ -376,6 +544,11 @@ impl Cache {
 
 /// Expired entries that are removed under one lock.
 const SWEPT_AT_ONCE: usize = 1_024;
+
+/// Returns whether an entry has a value that is fresh.
+fn has_value(terms: &EntryTerms) -> bool {
+    terms.is_fresh() && !terms.traits.is_negative()
+}
 
 /// Returns the time that deadlines are compared with, in milliseconds since the Unix epoch.
 fn now() -> u64 {

@@ -80,6 +80,8 @@ macro_rules! cfg_if {
 cfg_if! {
     if #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))] {
         mod cache;
+        #[cfg(feature = "serde")]
+        mod codec;
         #[cfg(feature = "dict")]
         pub mod dict;
         mod engine;
@@ -101,7 +103,11 @@ cfg_if! {
         mod os;
         mod sync;
 
-        pub use cache::{Cache, CacheEntry, InsertOptions};
+        pub use cache::{Cache, CacheEntry, CacheWriter, InsertOptions};
+        #[cfg(feature = "serde")]
+        pub use cache::TypedCache;
+        #[cfg(feature = "serde")]
+        pub use codec::Format;
         pub use engine::{
             Backup, BackupReport, DiskUsage, Durability, Entry, LockKind, Options, Problem,
             Progress, Recovery, Repair, RepairReport, Stats, Update, ValueRef, Verify, VerifyLevel,
@@ -111,8 +117,9 @@ cfg_if! {
         pub use labels::{LabelId, Labels};
         pub use mmap_cache::MmapCache;
 
-        /// The iterators of [`MmapCache`] and [`Labels`].
+        /// The iterators of [`MmapCache`], [`Cache`] and [`Labels`].
         pub mod iter {
+            pub use crate::cache::{CacheEntries, CacheKeys};
             pub use crate::engine::{Entries, Iter, KeyInfo, Keys};
             pub use crate::labels::LabelIter;
         }

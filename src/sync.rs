@@ -6,7 +6,7 @@
 //! of memory that is mapped read-only is not guaranteed to work on every machine. Calls no other
 //! module.
 
-#[cfg(any(feature = "dict", feature = "intern", loom, test))]
+#[cfg(any(feature = "intern", feature = "serde", loom, test))]
 pub(crate) mod count;
 pub(crate) mod failpoint;
 

@@ -15,7 +15,7 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// module without a row belongs to the row of its parent.
 const LAYERS: [&[&str]; 52] = [
     &["error", "sync"],
-    &["fuzzing"],
+    &["fuzzing", "codec"],
     &["format"],
     &["hash", "os::words", "os::clock"],
     &["os::random"],
@@ -86,7 +86,7 @@ const LAYERS: [&[&str]; 52] = [
     &["engine::write", "engine::clean", "engine::recovery"],
     &["engine"],
     &["mmap_cache"],
-    &["cache::insert", "cache::entry"],
+    &["cache::insert", "cache::entry", "cache::counter"],
     &["cache"],
     &["labels::id"],
     &["labels::iter"],

@@ -1,5 +1,9 @@
 //! Deadlines: when entries are fresh, and that nothing lengthens a life.
 
+mod operations;
+#[cfg(feature = "serde")]
+mod typed;
+
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};

@@ -250,6 +250,31 @@ pub(crate) fn read_many<K: AsRef<[u8]>>(
     keys: impl Iterator<Item = K>,
     mut each: impl FnMut(usize, Option<&[u8]>),
 ) -> Result<()> {
+    read_many_with(
+        handle,
+        keys,
+        |_| (),
+        |number, found, value| {
+            each(number, found.map(|()| value));
+        },
+    )
+}
+
+/// As [`read_many`], of the entries of a `Cache`, fresh or not.
+pub(crate) fn read_many_terms<K: AsRef<[u8]>>(
+    handle: &Handle,
+    keys: impl Iterator<Item = K>,
+    each: impl FnMut(usize, Option<EntryTerms>, &[u8]),
+) -> Result<()> {
+    read_many_with(handle, keys, EntryTerms::of, each)
+}
+
+fn read_many_with<K: AsRef<[u8]>, T>(
+    handle: &Handle,
+    keys: impl Iterator<Item = K>,
+    keep: impl Fn(record::RecordHeader) -> T,
+    mut each: impl FnMut(usize, Option<T>, &[u8]),
+) -> Result<()> {
     let mut keys = keys.fuse();
     let mut value = Vec::new();
     let mut number = 0;
@@ -278,22 +303,25 @@ pub(crate) fn read_many<K: AsRef<[u8]>>(
                     hash,
                     |generation, located, slot, link| {
                         let at = (slot, link);
-                        examine(handle, generation, located, at, key, &mut value, |_| ())
+                        examine(handle, generation, located, at, key, &mut value, &keep)
                     },
                 )?
             } else {
                 Attempt::Retry
             };
-            let is_found = match found {
-                Attempt::Done(()) => true,
-                Attempt::Absent | Attempt::Corrupt(_) => false,
+            let found = match found {
+                Attempt::Done(kept) => Some(kept),
+                Attempt::Absent | Attempt::Corrupt(_) => None,
                 Attempt::Retry => {
                     // The generation may have lacked a segment that this key needs.
                     is_usable = false;
-                    read_value(handle, key, &mut value)?
+                    match read_with(handle, key, &mut value, &keep)? {
+                        Answer::Found(kept) => Some(kept),
+                        Answer::Absent | Answer::Damaged(_) => None,
+                    }
                 }
             };
-            each(number, is_found.then_some(&value));
+            each(number, found, &value);
             number += 1;
         }
     }
