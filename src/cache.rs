@@ -144,6 +144,16 @@ impl Cache {
         Ok(found.filter(|(_, terms)| terms.is_fresh()).map(entry::of))
     }
 
+    /// Returns the entry of a key as the files have it, fresh or [expired](CacheEntry::is_expired): for
+    /// tools. `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`MmapCache::entry`].
+    pub fn stored_entry(&self, key: impl AsRef<[u8]>) -> Result<Option<CacheEntry>> {
+        Ok(self.find(key.as_ref())?.map(entry::of))
+    }
+
     /// Returns whether a key has a fresh value. Reads its record, as [`get`](Self::get) does.
     ///
     /// # Errors

@@ -41,6 +41,12 @@ impl CacheEntry {
         self.version
     }
 
+    /// Returns whether its deadline has passed by now.
+    pub fn is_expired(&self) -> bool {
+        self.deadline
+            .is_some_and(|deadline| deadline <= super::now())
+    }
+
     /// Returns whether the entry says that the key is known not to exist.
     pub fn is_negative(&self) -> bool {
         self.is_negative
