@@ -33,12 +33,11 @@ fn key(flags: &[&str], sources: &[&str]) -> [u8; 16] {
     hash.digest128().to_le_bytes()
 }
 
-/// Returns the artefact, `None` if the sources do not compile; and whether the compiler ran.
-fn compile(
-    cache: &Cache,
-    flags: &[&str],
-    sources: &[&str],
-) -> Result<(Option<Vec<u8>>, bool), Box<dyn Error>> {
+/// The artefact, `None` if the sources do not compile; and whether the compiler ran.
+type Compiled = (Option<Vec<u8>>, bool);
+
+/// Takes an artefact from the cache, or compiles.
+fn compile(cache: &Cache, flags: &[&str], sources: &[&str]) -> Result<Compiled, Box<dyn Error>> {
     let key = key(flags, sources);
     if let Some(entry) = cache.entry(key)? {
         // What is used stays for another month. A day's uses cost one change of the deadline.
