@@ -37,7 +37,15 @@ pub(crate) fn run(location: &Location, full: bool, json: bool) -> Result<ExitSta
     if full {
         picture.full = Some(Full::gather(&picture.cache_files)?);
         if picture.engine.is_ok() && cache_figures::is_cache(&picture.cache_files) {
-            picture.freshness = Some(Freshness::gather(location)?);
+            picture.freshness = match Freshness::gather(location) {
+                Ok(freshness) => Some(freshness),
+                // Everything else is shown still.
+                Err(failure) if failure.is_damage() => {
+                    output::report_error(&failure);
+                    None
+                }
+                Err(failure) => return Err(failure),
+            };
         }
     }
     let mut out = Output::new();
