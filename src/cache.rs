@@ -4,7 +4,9 @@
 //! removed; `format::freshness` decides when an entry is fresh. May call `mmap_cache` and everything
 //! below it.
 
+mod batch;
 mod builder;
+mod counter;
 mod deadlines;
 mod entry;
 mod found;
@@ -12,6 +14,7 @@ mod groups;
 mod idle;
 mod insert;
 mod insertion;
+mod listing;
 mod removal;
 mod settings;
 mod statistics;
@@ -19,12 +22,14 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 mod touch;
+#[cfg(feature = "serde")]
+mod typed;
 
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::engine::read::lookup::Answer;
+use crate::engine::read::lookup::{self, Answer};
 use crate::engine::statistics::Counter;
 use crate::engine::write::limits;
 use crate::engine::write::put::Terms;
@@ -40,11 +45,15 @@ use crate::cache::found::Found;
 use crate::cache::groups::GroupMemory;
 use crate::cache::removal::OnRemoval;
 
+pub use crate::cache::batch::CacheWriter;
 pub use crate::cache::builder::CacheBuilder;
 pub use crate::cache::entry::CacheEntry;
 pub use crate::cache::insert::InsertOptions;
+pub use crate::cache::listing::{CacheEntries, CacheKeys};
 pub use crate::cache::settings::{CacheSettings, Eviction};
 pub use crate::cache::statistics::{CacheCounts, CacheStats, Metric, MetricKind};
+#[cfg(feature = "serde")]
+pub use crate::cache::typed::TypedCache;
 pub use crate::engine::RemovalCause;
 
 /// A persistent cache in memory-mapped files: keys and values, each with a deadline if it is given
@@ -171,8 +180,14 @@ impl Cache {
     }
 
     fn get_bytes(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.get_found(key, Vec::new())
+    }
+
+    /// Looks a key up, with memory for its value.
+    #[inline]
+    fn get_found(&self, key: &[u8], memory: Vec<u8>) -> Result<Option<Vec<u8>>> {
         self.check_key(key)?;
-        let answer = found::find(self.cache.handle(), &self.groups, key)?;
+        let answer = found::find_into(self.cache.handle(), &self.groups, key, memory)?;
         let found = match answer {
             Answer::Found(found) => self.count(key, found),
             Answer::Absent | Answer::Damaged(_) => self.count_miss(),
@@ -223,6 +238,18 @@ impl Cache {
             None => self.count_miss(),
         };
         Ok(found.map(entry::of))
+    }
+
+    /// Returns the entry of a key as the files have it, fresh or [expired](CacheEntry::is_expired): for
+    /// tools. `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`MmapCache::entry`].
+    pub fn stored_entry(&self, key: impl AsRef<[u8]>) -> Result<Option<CacheEntry>> {
+        let key = key.as_ref();
+        self.check_key(key)?;
+        Ok(self.find(key)?.map(entry::of))
     }
 
     /// Returns whether a key has a fresh or stale value. Reads its record, as [`get`](Self::get) does.
@@ -281,6 +308,12 @@ impl Cache {
     /// Finds a fresh or stale entry for a writer.
     fn find_served(&self, key: &[u8]) -> Result<Option<Found>> {
         Ok(self.find_undamaged(key)?.filter(Found::is_served))
+    }
+
+    /// Finds a fresh or stale value for a writer.
+    fn find_value(&self, key: &[u8]) -> Result<Option<Found>> {
+        let found = self.find_served(key)?;
+        Ok(found.filter(|found| !found.traits.is_negative()))
     }
 
     /// Stores a value with the life that is the cache's default; replaces the key's entry, if any.
@@ -422,6 +455,177 @@ impl Cache {
             touch::set(writer, self.cache.handle(), key, found, (deadline, traits))?;
             Ok(true)
         })
+    }
+
+    /// Replaces the contents of `value` by the value of a key. Returns whether there is a fresh one; if
+    /// not, `value` is empty. As [`get`](Self::get), without an allocation if the buffer is large enough.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`get`](Self::get); then `value` is empty.
+    pub fn get_into(&self, key: impl AsRef<[u8]>, value: &mut Vec<u8>) -> Result<bool> {
+        let found = self.get_found(key.as_ref(), std::mem::take(value))?;
+        let is_found = found.is_some();
+        *value = found.unwrap_or_default();
+        Ok(is_found)
+    }
+
+    /// Looks up many keys. Calls `each` with the position of each key, in order from 0, and the value
+    /// that [`get`](Self::get) would return for it.
+    ///
+    /// Each key is a lookup of its own. Prefetches what a group of 16 keys needs, as
+    /// [`MmapCache::get_many`], and allocates one buffer for any number of keys.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the first key that has one, as [`get`](Self::get). `each` was called for the
+    /// keys before it, and is not called for those after it.
+    pub fn get_many<K: AsRef<[u8]>>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        mut each: impl FnMut(usize, Option<&[u8]>),
+    ) -> Result<()> {
+        let mut keys = keys.into_iter().fuse();
+        let (mut value, mut number) = (Vec::new(), 0);
+        loop {
+            let group: [Option<K>; lookup::LANES] = std::array::from_fn(|_| keys.next());
+            lookup::prefetch_group(self.cache.handle(), &group)?;
+            for key in &group {
+                let Some(key) = key else {
+                    return Ok(());
+                };
+                let is_found = self.get_into(key, &mut value)?;
+                each(number, is_found.then_some(&value[..]));
+                number += 1;
+            }
+        }
+    }
+
+    /// Stores a value if the key has a fresh one, decided under the lock. Returns the new version, or
+    /// `None` if it has none: no entry, or an expired, damaged or negative one.
+    ///
+    /// The options are those of the new entry: without a deadline in them, it has none.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`MmapCache::put_if`].
+    pub fn replace(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        options: &InsertOptions,
+    ) -> Result<Option<Version>> {
+        let (key, stored) = (key.as_ref(), options.stored(value.as_ref()));
+        self.check_put(key, &stored)?;
+        self.change(|writer| {
+            if self.find_value(key)?.is_none() {
+                return Ok(None);
+            }
+            let terms = insertion::terms(writer, options)?;
+            insertion::put(self, writer, key, &stored, terms).map(Some)
+        })
+    }
+
+    /// Removes the entry of a key, and returns its value; `None` if there is no fresh value. Of several
+    /// threads or processes that take a key at once, one gets the value.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`MmapCache::delete`].
+    pub fn take(&self, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>> {
+        let key = key.as_ref();
+        self.check_key(key)?;
+        self.change(|writer| {
+            let found = self.find_undamaged(key)?;
+            self.delete(writer, key, found.as_ref())?;
+            let found = found.filter(|found| found.is_served() && !found.traits.is_negative());
+            Ok(found.map(|found| found.value))
+        })
+    }
+
+    /// Adds to a counter and returns its new value, under the lock: no addition of another thread or
+    /// process is lost. `by` may be negative.
+    ///
+    /// The value of a counter is an `i64` in 8 little-endian bytes: [`insert`](Self::insert) of
+    /// `5_i64.to_le_bytes()` sets it, and `increment` by 0 reads it. Without a fresh value the counter
+    /// begins at 0, with `options`. An existing counter keeps its deadline instead; if that is more than
+    /// 37 hours away, each call may move it forward by 1/2^26 of the remaining time, never back.
+    ///
+    /// Costs a lookup and a put.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let cache = mmapcache::Cache::open(dir.path().join("c"))?;
+    /// use std::time::Duration;
+    /// use mmapcache::InsertOptions;
+    ///
+    /// let each_minute = InsertOptions::new().ttl(Duration::from_secs(60));
+    /// assert_eq!(cache.increment("requests/10.0.0.1", 1, &each_minute)?, 1);
+    /// assert_eq!(cache.increment("requests/10.0.0.1", 1, &each_minute)?, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ErrorKind::NotACounter`] if the value is not 8 bytes long, [`ErrorKind::CounterOverflow`]
+    /// instead of wrapping, and the errors of [`MmapCache::update`]. The value is unchanged then.
+    pub fn increment(
+        &self,
+        key: impl AsRef<[u8]>,
+        by: i64,
+        options: &InsertOptions,
+    ) -> Result<i64> {
+        let key = key.as_ref();
+        self.check_put(key, &options.stored(&counter::encode(0)))?;
+        self.change(|writer| {
+            let found = self.find_value(key)?;
+            let was = found.as_ref().map(|found| &found.value[..]);
+            let sum = counter::add(was, by).map_err(|kind| kind.at(self.path()))?;
+            let (terms, stored) = match &found {
+                Some(found) => counter::again(found, sum),
+                None => {
+                    let terms = insertion::terms(writer, options)?;
+                    (terms, options.stored(&counter::encode(sum)).into_owned())
+                }
+            };
+            insertion::put(self, writer, key, &stored, terms)?;
+            Ok(sum)
+        })
+    }
+
+    /// Returns an iterator over the fresh entries with their keys, negative ones too, in no particular
+    /// order.
+    ///
+    /// As [`MmapCache::keys`]: takes no lock and O(1) memory, besides the entry itself. An entry that is
+    /// fresh during the whole listing is returned once; one that is inserted, removed or touched during
+    /// it may be missing. Costs a lookup for each entry of the files, expired ones too.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`MmapCache::keys`]; so can items. A damaged entry is an `Err` item, and the
+    /// listing continues.
+    pub fn entries(&self) -> Result<CacheEntries<'_>> {
+        CacheEntries::new(self)
+    }
+
+    /// Returns an iterator over the keys of [`entries`](Self::entries). Reads each entry too, for its
+    /// deadline.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`entries`](Self::entries).
+    pub fn keys(&self) -> Result<CacheKeys<'_>> {
+        self.entries().map(CacheKeys)
+    }
+
+    /// Takes the writer lock for a batch of changes: one lock, and one sync if that is asked for, instead
+    /// of one for each. Other writers wait for the whole batch, readers do not.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`MmapCache::writer`].
+    pub fn writer(&self) -> Result<CacheWriter<'_>> {
+        CacheWriter::take(self)
     }
 
     /// Invalidates all entries with a [tag](InsertOptions::tag) that are there now. From its return on no

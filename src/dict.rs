@@ -7,11 +7,8 @@
 
 mod cached;
 mod conditional;
-mod depth;
 mod dictionary;
 mod error;
-mod finite;
-mod format;
 mod item_key;
 mod key;
 mod key_part;
@@ -22,14 +19,17 @@ mod sample;
 mod semantics;
 mod store;
 mod stored;
+mod value;
 
 pub use cached::{Cached, CachedDict};
 pub use conditional::{Condition, ETag, Outcome, Retrieve};
 pub use dictionary::Dict;
 pub use error::{DictError, Result};
-pub use format::{Format, Value};
 pub use key::{DictKey, KeyParts};
 pub use key_part::{KeyError, is_safe_char, replace_unsafe_chars, safe_chars};
 pub use local::{Local, LocalDict, LocalOptions};
 pub use mmap::{Mmap, MmapDict};
 pub use store::Store;
+pub use value::Value;
+
+pub use crate::codec::Format;

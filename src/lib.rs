@@ -20,6 +20,8 @@
 //!   [`delete`](MmapCache::delete), listings, conditional writes, atomic rebuilding.
 //! - [`Options`] open or create a cache: capacity, limits, durability, file mode.
 //! - [`Writer`] holds the lock for a batch: many changes for one lock and, if requested, one sync.
+//! - [`Cache`] has deadlines, negative entries and counters: a cache as other libraries have it, in the
+//!   same kind of files. `TypedCache` (feature `serde`) stores values of any serde type.
 //! - [`Labels`] assign each string an id, the same in every process and after every restart.
 //! - The module `intern` (feature of that name) has a pool of byte strings and a cache of decoded values,
 //!   in the memory of one process.
@@ -49,8 +51,8 @@
 //! | feature | adds | default |
 //! |---|---|---|
 //! | `intern` | the module `intern`: `Pool`, `TypedPool`, `DecodeCache` | yes |
-//! | `dict` | the module `dict`: dictionaries, with serde and the formats of their values | |
-//! | `serde` | serialisation of [`Version`], [`Stats`], [`DiskUsage`], [`LabelId`] and interned values | |
+//! | `dict` | the module `dict`: dictionaries; includes `serde` | |
+//! | `serde` | `TypedCache`, with the formats of its values; serialisation of [`Version`], [`Stats`], [`DiskUsage`], [`LabelId`] and interned values | |
 //! | `inspect` | the module `inspect`: decodes the files of a cache | |
 //! | `cli` | the program `mmapcache-inspect` | |
 //!
@@ -63,6 +65,10 @@
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;
+
+#[cfg(all(doctest, feature = "serde"))]
+#[doc = include_str!("../docs/cache.md")]
+struct CacheExamples;
 
 #[cfg(all(doctest, feature = "dict"))]
 #[doc = include_str!("../docs/dictionary.md")]
@@ -80,6 +86,8 @@ macro_rules! cfg_if {
 cfg_if! {
     if #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))] {
         mod cache;
+        #[cfg(feature = "serde")]
+        mod codec;
         #[cfg(feature = "dict")]
         pub mod dict;
         mod engine;
@@ -102,9 +110,13 @@ cfg_if! {
         mod sync;
 
         pub use cache::{
-            Cache, CacheBuilder, CacheCounts, CacheEntry, CacheSettings, CacheStats, Eviction,
-            InsertOptions, Metric, MetricKind, RemovalCause,
+            Cache, CacheBuilder, CacheCounts, CacheEntry, CacheSettings, CacheStats, CacheWriter,
+            Eviction, InsertOptions, Metric, MetricKind, RemovalCause,
         };
+        #[cfg(feature = "serde")]
+        pub use cache::TypedCache;
+        #[cfg(feature = "serde")]
+        pub use codec::Format;
         pub use engine::{
             Backup, BackupReport, DiskUsage, Durability, Entry, LockKind, Options, Problem,
             Progress, Recovery, Repair, RepairReport, Stats, Update, ValueRef, Verify, VerifyLevel,
@@ -114,8 +126,9 @@ cfg_if! {
         pub use labels::{LabelId, Labels};
         pub use mmap_cache::MmapCache;
 
-        /// The iterators of [`MmapCache`] and [`Labels`].
+        /// The iterators of [`MmapCache`], [`Cache`] and [`Labels`].
         pub mod iter {
+            pub use crate::cache::{CacheEntries, CacheKeys};
             pub use crate::engine::{Entries, Iter, KeyInfo, Keys};
             pub use crate::labels::LabelIter;
         }

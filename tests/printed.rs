@@ -15,10 +15,13 @@ use mmapcache::intern::{DecodeCache, Pool, PoolOptions, TypedPool};
 use mmapcache::{Cache, Labels, Repair};
 
 /// Types that represent files, memory or work: checked below.
-const HANDLES: [&str; 27] = [
+const HANDLES: [&str; 31] = [
     "Backup",
     "Cache",
+    "CacheEntries",
     "CacheFiles",
+    "CacheKeys",
+    "CacheWriter",
     "Cached",
     "CachedDict",
     "DecodeCache",
@@ -40,6 +43,7 @@ const HANDLES: [&str; 27] = [
     "Pool",
     "PoolOptions",
     "Repair",
+    "TypedCache",
     "TypedPool",
     "Verify",
     "Writer",
@@ -47,7 +51,7 @@ const HANDLES: [&str; 27] = [
 
 /// Types that are values which the caller asked for, and show their contents. A `Field` has the raw
 /// bytes of a header: showing them is its purpose.
-const VALUES: &str = "BackupReport CacheEntry CacheFile Condition Corruption DecodeStats DictError DictKey \
+const VALUES: &str = "BackupReport CacheCounts CacheEntry CacheFile CacheSettings Condition Corruption DecodeStats DictError DictKey \
     DiskUsage Durability ETag Entry Error ErrorKind Field Format HeapAddress IndexScan IndexState \
     InsertOptions Interned KeyError KeyInfo KeyParts LabelId LockKind LockState Outcome PoolError PoolStats \
     Problem Progress Record Recovery RegionScan RepairReport Result Retention Retrieve Slot Stats \
@@ -145,6 +149,9 @@ fn handles_show_one_short_line() {
     cache.insert("secret", "secret").expect("an entry");
     texts.seed = collider::seed_of(&path);
     texts.check(&cache);
+    texts.check(&cache.entries().expect("entries"));
+    texts.check(&cache.keys().expect("keys"));
+    texts.check(&cache.writer().expect("a writer"));
     assert!(format!("{cache:?}").starts_with("Cache { path: "));
 
     let path = dir.path().join("labels");
@@ -164,12 +171,13 @@ fn handles_show_one_short_line() {
     texts.check(&TypedPool::<str>::default());
     texts.check(&DecodeCache::<String>::new());
     drop(held);
-    assert_eq!(texts.checked, 19);
+    assert_eq!(texts.checked, 22);
 }
 
 #[cfg(feature = "dict")]
 #[test]
 fn dictionaries_show_one_short_line() {
+    use mmapcache::TypedCache;
     use mmapcache::dict::{CachedDict, LocalDict, MmapDict};
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("cache");
@@ -186,6 +194,8 @@ fn dictionaries_show_one_short_line() {
     texts.check(&files);
     texts.check(&cached);
     texts.check(&local);
+    let expiring = dir.path().join("expiring");
+    texts.check(&TypedCache::<String>::open(expiring).expect("a cache"));
     let text = format!("{files:?}");
     assert!(
         text.contains("entries: 1") && text.contains("read-write"),

@@ -15,7 +15,7 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// module without a row belongs to the row of its parent.
 const LAYERS: [&[&str]; 58] = [
     &["error", "sync"],
-    &["fuzzing"],
+    &["fuzzing", "codec"],
     &["format"],
     &["hash", "os::words", "os::clock"],
     &["os::random"],
@@ -96,7 +96,7 @@ const LAYERS: [&[&str]; 58] = [
     &["cache::groups", "cache::insert"],
     &["cache::deadlines"],
     &["cache::found"],
-    &["cache::entry", "cache::removal"],
+    &["cache::entry", "cache::removal", "cache::counter"],
     &["cache::touch"],
     &["cache::idle"],
     &["cache"],

@@ -18,7 +18,7 @@ pub struct CacheEntry {
     version: Version,
     deadline: Option<u64>,
     is_negative: bool,
-    is_stale: bool,
+    freshness: Freshness,
     extension: Extension,
 }
 
@@ -28,7 +28,7 @@ pub(super) fn of(found: Found) -> CacheEntry {
         version: Version(found.version),
         deadline: found.deadline,
         is_negative: found.traits.is_negative(),
-        is_stale: found.freshness == Freshness::Stale,
+        freshness: found.freshness,
         extension: found.extension,
     }
 }
@@ -49,6 +49,12 @@ impl CacheEntry {
         self.version
     }
 
+    /// Returns whether the entry was expired or invalidated when it was read: only
+    /// [`Cache::stored_entry`](crate::Cache::stored_entry) returns such entries.
+    pub fn is_expired(&self) -> bool {
+        !matches!(self.freshness, Freshness::Fresh | Freshness::Stale)
+    }
+
     /// Returns whether the entry says that the key is known not to exist.
     pub fn is_negative(&self) -> bool {
         self.is_negative
@@ -57,7 +63,7 @@ impl CacheEntry {
     /// Returns whether the deadline had passed when the entry was read, so that the value should be
     /// computed again; see [`InsertOptions::stale_for`](crate::InsertOptions::stale_for).
     pub fn is_stale(&self) -> bool {
-        self.is_stale
+        self.freshness == Freshness::Stale
     }
 
     /// Returns the moment from which on the entry is stale or expired; `None` if it has no deadline.

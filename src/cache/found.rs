@@ -46,7 +46,18 @@ impl Found {
 /// Looks up the entry of a key, whatever its state.
 #[inline]
 pub(super) fn find(handle: &Handle, memory: &GroupMemory, key: &[u8]) -> Result<Answer<Found>> {
-    let mut value = Vec::new();
+    find_into(handle, memory, key, Vec::new())
+}
+
+/// The same, with memory for the value.
+#[inline]
+pub(super) fn find_into(
+    handle: &Handle,
+    memory: &GroupMemory,
+    key: &[u8],
+    mut value: Vec<u8>,
+) -> Result<Answer<Found>> {
+    value.clear();
     let terms = match lookup::read_terms(handle, key, &mut value)? {
         Answer::Found(terms) => terms,
         Answer::Absent => return Ok(Answer::Absent),

@@ -5,8 +5,11 @@ mod damage;
 mod groups;
 mod keys;
 mod long_values;
+mod operations;
 mod races;
 mod stale;
+#[cfg(feature = "serde")]
+mod typed;
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

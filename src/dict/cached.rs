@@ -6,7 +6,6 @@ use std::sync::Arc;
 use crate::dict::conditional::ETag;
 use crate::dict::dictionary::Dict;
 use crate::dict::error::Result;
-use crate::dict::format::Value;
 use crate::dict::item_key::{ItemKey, Scope};
 use crate::dict::key::{DictKey, KeyParts};
 use crate::dict::local::{Local, LocalOptions};
@@ -14,6 +13,7 @@ use crate::dict::mmap::{Mmap, MmapDict, MmapSession};
 use crate::dict::semantics;
 use crate::dict::store::{Backend, Listing, Lookup, Session};
 use crate::dict::stored::{MemoryValue, StoredValue};
+use crate::dict::value::Value;
 
 /// An [`MmapDict`] that keeps the values it has read in memory, decoded, as a
 /// [`LocalDict`](crate::dict::LocalDict) does, so that reading them again needs no decoding.

@@ -7,14 +7,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::codec::Format;
 use crate::dict::conditional::{Condition, ETag, Outcome, Retrieve};
 use crate::dict::error::{DictError, Result};
-use crate::dict::format::{Format, Value};
 use crate::dict::item_key::{ItemKey, Scope};
 use crate::dict::key::{DictKey, KeyParts};
 use crate::dict::newest::Newest;
 use crate::dict::semantics::{self, ConditionalUpdate, Precondition};
 use crate::dict::store::Store;
+use crate::dict::value::Value;
 use crate::engine::Update;
 
 /// Retries of the updates whose caller does not choose a number.

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::dict::format::Format;
+use crate::codec::Format;
 use crate::dict::key::DictKey;
 use crate::dict::key_part::KeyError;
 use crate::error::Error;

@@ -1,6 +1,6 @@
 //! The key of an item in a storage, and the part of a storage that a dictionary shows.
 
-use crate::dict::format::Format;
+use crate::codec::Format;
 use crate::dict::key::{DictKey, KeyBuilder, KeyParts, SEPARATOR};
 use crate::dict::key_part::KeyError;
 

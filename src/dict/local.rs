@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use crate::dict::dictionary::Dict;
 use crate::dict::error::Result;
-use crate::dict::format::Value;
 use crate::dict::key::KeyParts;
 use crate::dict::store::Backend;
+use crate::dict::value::Value;
 
 pub use crate::dict::local::memory::Local;
 pub use crate::dict::local::options::LocalOptions;

@@ -8,15 +8,16 @@ use crate::engine::{Entry, Options, Version, Writer};
 use crate::error::{self, Error, ErrorKind};
 use crate::mmap_cache::MmapCache;
 
+use crate::codec::Format;
 use crate::dict::conditional::ETag;
 use crate::dict::dictionary::Dict;
 use crate::dict::error::{DictError, Result};
-use crate::dict::format::{Format, Value};
 use crate::dict::item_key::{ItemKey, Scope};
 use crate::dict::key::DictKey;
 use crate::dict::sample::random_key_of;
 use crate::dict::store::{Backend, Listing, Lookup, Session, first_item};
 use crate::dict::stored::StoredValue;
+use crate::dict::value::Value;
 
 /// A dictionary in the files of an [`MmapCache`], shared by threads and processes.
 ///

@@ -3,12 +3,13 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
+use crate::codec::CodecError;
 use crate::dict::conditional::{Condition, ETag, Outcome, Retrieve};
 use crate::dict::error::{DictError, Result};
-use crate::dict::format::{CodecError, Value};
 use crate::dict::item_key::ItemKey;
 use crate::dict::store::{Backend, Lookup, Session};
 use crate::dict::stored::StoredValue;
+use crate::dict::value::Value;
 use crate::engine::Update;
 
 /// When a conditional operation proceeds, and whether it returns the value of an unchanged item.

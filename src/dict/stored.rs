@@ -4,8 +4,9 @@ use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use crate::codec::{CodecError, Format};
 use crate::dict::conditional::ETag;
-use crate::dict::format::{CodecError, Format, Value};
+use crate::dict::value::Value;
 use crate::lock::set_once;
 
 /// A value as a storage returns it.

@@ -225,6 +225,33 @@ pub enum ErrorKind {
         /// The error that the iterator returned.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The value of a counter is not 8 bytes long: it was stored by other means. Nothing was changed.
+    #[error("a value of {len} bytes, not a counter of 8; remove it, or use another key")]
+    NotACounter {
+        /// The length of the value in bytes.
+        len: usize,
+    },
+    /// A counter would leave the range of its 64 bits. Nothing was changed.
+    #[error("{value} plus {by} exceeds 64 bits; remove the counter, or use several")]
+    CounterOverflow {
+        /// The value of the counter.
+        value: i64,
+        /// What was to be added.
+        by: i64,
+    },
+    /// The format cannot express a value, or the arguments that a key is made of.
+    #[cfg(feature = "serde")]
+    #[error(
+        "cannot write a {type_name} as {format} ({source}); change the type, or use another format"
+    )]
+    Encode {
+        /// The type of the value.
+        type_name: &'static str,
+        /// The name of the format.
+        format: &'static str,
+        /// The error of the format.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A [`Pool`](crate::intern::Pool) refused a value.
     #[cfg(feature = "intern")]
     #[error(transparent)]

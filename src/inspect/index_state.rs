@@ -6,6 +6,8 @@ use crate::format::heap_addr::HeapAddr;
 use crate::index::header::Header;
 use crate::index::redo::{Redo, RedoState};
 
+use crate::inspect::cache_counts::CacheCounts;
+use crate::inspect::cache_settings::CacheSettings;
 use crate::inspect::index_header::time;
 
 /// An address in the heap.
@@ -114,6 +116,10 @@ pub struct IndexState {
     pub dropped: u64,
     /// The process id that the writer stored.
     pub writer: Option<u32>,
+    /// The limits and defaults of a `Cache`; `None` if they are corrupt. Files of other types have none.
+    pub settings: Option<CacheSettings>,
+    /// The statistics of a `Cache`; 0 in files of other types.
+    pub counts: CacheCounts,
 }
 
 impl IndexState {
@@ -159,6 +165,8 @@ impl IndexState {
             deletes: header.deletes(),
             dropped: header.dropped(),
             writer: Some(header.holder_word() as u32).filter(|&pid| pid != 0),
+            settings: header.settings().map(CacheSettings::from),
+            counts: CacheCounts::decode(header.statistics()),
         }
     }
 

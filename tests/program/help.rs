@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use mmapcache::Labels;
+use mmapcache::{Cache, Labels};
 
 use crate::run::Workspace;
 
@@ -49,6 +49,8 @@ fn with_all_inputs() -> Workspace {
             .put(b"photos/cat.jpg", b"small")
             .unwrap();
     }
+    let pages = Cache::open(workspace.path("pages")).unwrap();
+    pages.insert("page", "text").unwrap();
     let labels = Labels::open(workspace.path("labels")).unwrap();
     labels.get_or_intern("r/rust").unwrap();
     std::fs::create_dir(workspace.path("tree")).unwrap();

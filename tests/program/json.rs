@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::FileExt;
 
-use mmapcache::Labels;
+use mmapcache::{Cache, Labels};
 use serde_json::Value;
 
 use crate::run::Workspace;
@@ -46,6 +46,10 @@ const COMMANDS: &[&[&str]] = &[
     &["import", "again", "--from-cache", "cache", "--json"],
     &["compact", "cache", "--json"],
     &["repair", "cache", "--json"],
+    &["put", "pages", "key", "value", "--ttl", "60", "--json"],
+    &["list", "pages", "--json"],
+    &["stats", "pages", "--full", "--json"],
+    &["expire", "pages", "--json"],
 ];
 
 fn with_all_inputs() -> Workspace {
@@ -53,6 +57,7 @@ fn with_all_inputs() -> Workspace {
     workspace.fill("cache", 20);
     let labels = Labels::open(workspace.path("labels")).unwrap();
     labels.get_or_intern("r/rust").unwrap();
+    drop(Cache::open(workspace.path("pages")).unwrap());
     workspace
 }
 

@@ -10,9 +10,9 @@ use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::location::Location;
 use crate::{
-    compact, completions, copy, delete, demo, export, get, header, heap, histogram, import, key,
-    labels, list, man, map, metrics, progress, put, record, repair, report, slot, stats, verify,
-    watch,
+    compact, completions, copy, delete, demo, expire, export, get, header, heap, histogram, import,
+    key, labels, list, man, map, metrics, progress, put, record, repair, report, slot, stats,
+    verify, watch,
 };
 
 /// Reads, checks, fills and backs up caches of mmapcache
@@ -44,7 +44,7 @@ enum Command {
     ///
     /// Reads only the headers. `--full` also reads the index, which has 160 MB for a million entries.
     /// It needs memory for two pieces of 1 MiB of the index, and 16 bytes for each region: 2.4 MiB at
-    /// a million entries.
+    /// a million entries. Of a `Cache` it reads 10,000 entries too, for their ages and deadlines.
     #[command(after_help = "Example: mmapcache-inspect stats thumbnails --full")]
     Stats {
         /// The cache: the path of its index
@@ -59,7 +59,8 @@ enum Command {
     /// List the keys, escaped so that they can be pasted between single quotes
     ///
     /// Needs less than 1 MiB of memory for any number of entries. Sorting keeps each key and about 60
-    /// bytes more (84 MiB for a million keys of 28 bytes), of at most `--limit` entries.
+    /// bytes more (84 MiB for a million keys of 28 bytes), of at most `--limit` entries. Of a `Cache`,
+    /// `--long`, `--json` and `--expired` read the record of each entry.
     #[command(after_help = "Example: mmapcache-inspect list cache --sort size --limit 10 --long")]
     List(list::Arguments),
     /// List the labels of an id cache, in the order of their ids
@@ -90,6 +91,13 @@ enum Command {
     /// labels.
     #[command(after_help = "Example: mmapcache-inspect delete cache stale hex:ff01")]
     Delete(delete::Arguments),
+    /// Remove the expired entries of a `Cache`
+    ///
+    /// They are absent to every reader already, and take room. Reads the index and the record of each
+    /// entry, and takes the lock for 1,024 removals at a time. Entries without a deadline stay. Needs
+    /// less than 1 MiB of memory, and the keys of the removals at a time.
+    #[command(after_help = "Example: mmapcache-inspect expire pages")]
+    Expire(expire::Arguments),
     /// Return the space of dead records to the file system
     ///
     /// Writes clean the heap as they go, so this command is rarely needed. It reclaims more; writers
@@ -201,6 +209,7 @@ impl Arguments {
             }
             Command::Put(arguments) => put::run(&at(&arguments.cache), arguments),
             Command::Delete(arguments) => delete::run(&at(&arguments.cache), arguments),
+            Command::Expire(arguments) => expire::run(&at(&arguments.cache), arguments),
             Command::Compact(arguments) => compact::run(&at(&arguments.cache), arguments),
             Command::Copy(arguments) => copy::run(&at(&arguments.cache), arguments),
             Command::Verify(arguments) => verify::run(&at(&arguments.cache), arguments),

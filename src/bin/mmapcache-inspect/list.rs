@@ -7,15 +7,16 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use mmapcache::iter::KeyInfo;
-use mmapcache::{MmapCache, Version};
+use mmapcache::{Cache, MmapCache, Version};
 use serde_json::{Map, Value};
 
+use crate::entry_state::EntryState;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::location::Location;
 use crate::output::{self, Output};
 use crate::progress::{self, Progress};
-use crate::{json_line, json_number, key, timestamp, units, write_options};
+use crate::{cache_figures, json_line, json_number, key, timestamp, units, write_options};
 
 /// The entries to list, and the form.
 #[derive(Debug, clap::Args)]
@@ -37,10 +38,14 @@ pub(crate) struct Arguments {
     /// Add the value after a tab
     #[arg(long)]
     values: bool,
-    /// Add the size of the value and the time of the last write before the key; or the id of a label
+    /// Add the size of the value and the time of the last write before the key; or the id of a label.
+    /// Of a `Cache`, add whether the entry is fresh, and for how long
     #[arg(long)]
     long: bool,
-    /// Print a line of JSON for each entry, with size and time
+    /// Only expired entries, which take room and are absent to readers; of a `Cache`
+    #[arg(long)]
+    expired: bool,
+    /// Print a line of JSON for each entry, with size and time; of a `Cache` also with its state
     #[arg(long)]
     json: bool,
 }
@@ -70,6 +75,10 @@ struct Lister<'a> {
     cache: &'a MmapCache,
     arguments: &'a Arguments,
     prefix: Vec<u8>,
+    /// The same cache, if its entries have deadlines.
+    expiring: Option<Cache>,
+    /// What the keys of the cache itself begin with, if it has such entries.
+    internal: Option<[u8; 16]>,
     /// Whether versions are ids, not times.
     numbered: bool,
     out: Output,
@@ -79,10 +88,21 @@ struct Lister<'a> {
 pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStatus, Failure> {
     let prefix = key::parse_argument(&arguments.prefix, "prefix")?;
     let cache = location.open_read_only()?;
+    let cache_files = location.read_headers()?;
+    let is_expiring = cache_figures::is_cache(&cache_files);
+    if arguments.expired && !is_expiring {
+        let path = location.cache.display();
+        let what = format!("{path}: has no deadlines: list it without --expired");
+        return Err(Failure::Request(what));
+    }
+    let header = cache_files.header().filter(|_| is_expiring);
+    let expiring = is_expiring.then(|| location.open_cache_read_only());
     let mut lister = Lister {
         cache: &cache,
         arguments,
         prefix,
+        expiring: expiring.transpose()?,
+        internal: header.map(|header| header.cache_id),
         numbered: write_options::has_labels(location)?,
         out: Output::new(),
         damage: false,
@@ -117,6 +137,29 @@ impl Lister<'_> {
         self.arguments.limit.unwrap_or(u64::MAX)
     }
 
+    /// Returns whether a key is asked for.
+    fn is_wanted(&self, key: &[u8]) -> bool {
+        let is_internal = |id: &[u8; 16]| key.starts_with(id);
+        key.starts_with(&self.prefix) && !self.internal.as_ref().is_some_and(is_internal)
+    }
+
+    /// Returns the state of an entry, if that is shown or asked for; `None` also for an entry that was
+    /// removed since.
+    fn state(&mut self, key: &[u8]) -> Result<Option<EntryState>, Failure> {
+        let Arguments {
+            long,
+            json,
+            expired,
+            ..
+        } = *self.arguments;
+        let cache = self.expiring.as_ref().filter(|_| long || json || expired);
+        let Some(found) = cache.map(|cache| cache.stored_entry(key)) else {
+            return Ok(None);
+        };
+        let entry = self.valid(found)?.flatten();
+        Ok(entry.as_ref().map(EntryState::of))
+    }
+
     /// Returns what was found. Reports damage on standard error, and returns `None` for it.
     fn valid<T>(&mut self, found: mmapcache::Result<T>) -> Result<Option<T>, Failure> {
         match found {
@@ -139,10 +182,10 @@ impl Lister<'_> {
         {
             progress.iter().for_each(Progress::step);
             if let Some(listed) = self.valid(found)?
-                && listed.key.starts_with(&self.prefix)
+                && self.is_wanted(listed.key)
+                && self.show(listed.key, listed.value_len, listed.version, None)?
             {
                 left -= 1;
-                self.show(listed.key, listed.value_len, listed.version, None)?;
             }
         }
         Ok(())
@@ -157,11 +200,12 @@ impl Lister<'_> {
                 break;
             }
             if let Some((key, entry)) = self.valid(found)?
-                && key.starts_with(&self.prefix)
+                && self.is_wanted(&key)
             {
-                left -= 1;
                 let value = Some(entry.value());
-                self.show(&key, entry.len() as u64, entry.version(), value)?;
+                if self.show(&key, entry.len() as u64, entry.version(), value)? {
+                    left -= 1;
+                }
             }
         }
         Ok(())
@@ -211,7 +255,11 @@ impl Lister<'_> {
             let Some(listed) = self.valid(found)? else {
                 continue;
             };
-            if !listed.key.starts_with(&self.prefix) {
+            if !self.is_wanted(listed.key) {
+                continue;
+            }
+            // The limit is that of entries that will be shown.
+            if self.arguments.expired && !self.is_expired(listed.key)? {
                 continue;
             }
             kept.push(of(&listed));
@@ -222,38 +270,80 @@ impl Lister<'_> {
         Ok(kept.into_sorted_vec())
     }
 
+    fn is_expired(&mut self, key: &[u8]) -> Result<bool, Failure> {
+        Ok(self.state(key)?.is_some_and(|state| state.is_expired))
+    }
+
+    /// Prints an entry, unless only others are asked for. Returns whether it did.
     fn show(
         &mut self,
         key: &[u8],
         value_len: u64,
         version: Version,
         value: Option<&[u8]>,
-    ) -> Result<(), Failure> {
-        let id = self.numbered.then(|| version.as_nanos().saturating_sub(1));
-        let time = || timestamp::format(version.to_system_time());
-        if self.arguments.json {
-            let mut object = Map::new();
-            json_line::insert(&mut object, "key", key);
-            if let Some(value) = value {
-                json_line::insert(&mut object, "value", value);
-            }
-            object.insert("size".to_owned(), value_len.into());
-            if let Some(id) = id {
-                object.insert("id".to_owned(), id.into());
-            } else {
-                object.insert("time".to_owned(), time().into());
-                object.insert(
-                    "version".to_owned(),
-                    json_number::string(version.as_nanos()),
-                );
-            }
-            return self.out.json_line(Value::Object(object));
+    ) -> Result<bool, Failure> {
+        let state = self.state(key)?;
+        if self.arguments.expired && !state.is_some_and(|state| state.is_expired) {
+            return Ok(false);
         }
-        let mut line = match (self.arguments.long, id) {
+        match self.arguments.json {
+            true => self.show_json(key, value_len, version, value, state)?,
+            false => self.show_line(key, value_len, version, value, state)?,
+        }
+        Ok(true)
+    }
+
+    fn show_json(
+        &mut self,
+        key: &[u8],
+        value_len: u64,
+        version: Version,
+        value: Option<&[u8]>,
+        state: Option<EntryState>,
+    ) -> Result<(), Failure> {
+        let mut object = Map::new();
+        json_line::insert(&mut object, "key", key);
+        if let Some(value) = value {
+            json_line::insert(&mut object, "value", value);
+        }
+        object.insert("size".to_owned(), value_len.into());
+        if let Some(id) = self.id(version) {
+            object.insert("id".to_owned(), id.into());
+        } else {
+            let time = timestamp::format(version.to_system_time());
+            object.insert("time".to_owned(), time.into());
+            object.insert(
+                "version".to_owned(),
+                json_number::string(version.as_nanos()),
+            );
+        }
+        if let Some(state) = state {
+            state.insert(&mut object);
+        }
+        self.out.json_line(Value::Object(object))
+    }
+
+    fn id(&self, version: Version) -> Option<u64> {
+        self.numbered.then(|| version.as_nanos().saturating_sub(1))
+    }
+
+    fn show_line(
+        &mut self,
+        key: &[u8],
+        value_len: u64,
+        version: Version,
+        value: Option<&[u8]>,
+        state: Option<EntryState>,
+    ) -> Result<(), Failure> {
+        let time = || timestamp::format(version.to_system_time());
+        let mut line = match (self.arguments.long, self.id(version)) {
             (false, _) => String::new(),
             (true, Some(id)) => format!("{id:>10}  "),
             (true, None) => format!("{:>10}  {}  ", units::bytes(value_len), time()),
         };
+        if let Some(state) = state.filter(|_| self.arguments.long) {
+            line.push_str(&format!("{:<22}  ", state.text()));
+        }
         line.push_str(&key::show(key));
         if let Some(value) = value {
             line.push('\t');

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use mmapcache::inspect::{CacheFile, CacheFiles};
-use mmapcache::{Error, ErrorKind, MmapCache, Options};
+use mmapcache::{Cache, Error, ErrorKind, MmapCache, Options};
 
 use crate::cache_file_names::CacheFileNames;
 use crate::failure::Failure;
@@ -21,6 +21,12 @@ impl Location {
     /// Opens the cache for reading.
     pub(crate) fn open_read_only(&self) -> Result<MmapCache, Failure> {
         let opened = self.options().read_only(true).open(&self.cache);
+        opened.map_err(|error| self.explain(error))
+    }
+
+    /// As [`open_read_only`](Self::open_read_only), files of a `Cache` only.
+    pub(crate) fn open_cache_read_only(&self) -> Result<Cache, Failure> {
+        let opened = Cache::open_with(&self.cache, self.options().read_only(true));
         opened.map_err(|error| self.explain(error))
     }
 

@@ -11,6 +11,7 @@ use mmapcache::inspect::{CacheFiles, IndexState};
 use mmapcache::{DiskUsage, Stats};
 use serde_json::{Map, Value};
 
+use crate::cache_figures::{self, CacheFigures};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::location::Location;
@@ -175,6 +176,31 @@ const NAMES: &[(&str, Kind, &str)] = &[
         Kind::Counter,
         "Changes of any kind.",
     ),
+    (
+        "mmapcache_cache_lookups_total",
+        Kind::Counter,
+        "Look-ups of a `Cache`, by result.",
+    ),
+    (
+        "mmapcache_cache_insertions_total",
+        Kind::Counter,
+        "Entries put into a `Cache`.",
+    ),
+    (
+        "mmapcache_cache_removals_total",
+        Kind::Counter,
+        "Entries that left a `Cache`, by cause.",
+    ),
+    (
+        "mmapcache_cache_max_bytes",
+        Kind::Gauge,
+        "The bytes of disk that a `Cache` may take; 0 for no limit.",
+    ),
+    (
+        "mmapcache_cache_max_entries",
+        Kind::Gauge,
+        "The entries that a `Cache` may have; 0 for no limit.",
+    ),
 ];
 
 pub(crate) fn run(arguments: &Arguments, heap: Option<PathBuf>) -> Result<ExitStatus, Failure> {
@@ -265,6 +291,8 @@ impl Reading {
             (Ok(cache_files), Ok((stats, disk))) => {
                 numbers.extend(by_engine(stats, disk));
                 numbers.extend(by_header(cache_files));
+                let figures = cache_figures::of(cache_files);
+                numbers.extend(figures.iter().flat_map(of_cache));
                 ExitStatus::problems_if(!cache_files.problems().is_empty())
             }
             (Err(failure), _) | (_, Err(failure)) => {
@@ -376,6 +404,44 @@ fn by_header(cache_files: &CacheFiles) -> Vec<Number> {
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// Returns the numbers that only a `Cache` has.
+fn of_cache(figures: &CacheFigures) -> Vec<Number> {
+    let counts = &figures.counts;
+    let by = |name, label, parts: &[(&'static str, u64)]| {
+        let parts = parts.iter().map(|&(part, count)| Number {
+            part: Some((label, part)),
+            ..Number::new(name, count as f64)
+        });
+        parts.collect::<Vec<_>>()
+    };
+    let lookups = [
+        ("hit", counts.hits),
+        ("stale_hit", counts.stale_hits),
+        ("negative_hit", counts.negative_hits),
+        ("miss", counts.misses),
+    ];
+    let removals = [
+        ("evicted_size", counts.evicted_size),
+        ("evicted_number", counts.evicted_number),
+        ("expired", counts.expired),
+        ("invalidated", counts.invalidated),
+        ("removed", counts.removed),
+        ("replaced", counts.replaced),
+    ];
+    let mut numbers = by("mmapcache_cache_lookups_total", "result", &lookups);
+    numbers.extend(by("mmapcache_cache_removals_total", "cause", &removals));
+    let insertions = counts.insertions as f64;
+    numbers.push(Number::new("mmapcache_cache_insertions_total", insertions));
+    if let Some(settings) = &figures.settings {
+        let limit = |limit: Option<u64>| limit.unwrap_or(0) as f64;
+        let bytes = limit(settings.max_bytes);
+        numbers.push(Number::new("mmapcache_cache_max_bytes", bytes));
+        let entries = limit(settings.max_entries);
+        numbers.push(Number::new("mmapcache_cache_max_entries", entries));
+    }
+    numbers
 }
 
 /// Returns seconds since 1970; 0 for never.

@@ -3,7 +3,9 @@
 use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use mmapcache::{InsertOptions, Version};
 use serde_json::json;
 
 use crate::exit_status::ExitStatus;
@@ -30,7 +32,10 @@ pub(crate) struct Arguments {
     /// Only if the key has no value yet; the exit code is 1 if it has
     #[arg(long)]
     if_absent: bool,
-    /// Create the cache if it does not exist
+    /// Store it in a `Cache`, where it expires after this many seconds
+    #[arg(long, value_name = "SECONDS")]
+    ttl: Option<u64>,
+    /// Create the cache if it does not exist; with --ttl a `Cache`
     #[arg(long)]
     create: bool,
     #[command(flatten)]
@@ -45,6 +50,12 @@ pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStat
     // Read before the cache is opened, so that no other writer waits for a pipe.
     let value = arguments.value()?;
     let progress = progress::of_time("waiting for the lock or the disk");
+    if let Some(seconds) = arguments.ttl {
+        let version = arguments.store_expiring(location, &key, &value, seconds)?;
+        drop(progress);
+        arguments.show(&key, &value, version)?;
+        return Ok(ExitStatus::problems_if(version.is_none()));
+    }
     let cache = arguments.change.open(location, arguments.create)?;
     let dropped = DroppedEntries::before(&cache)?;
     let version = if arguments.if_absent {
@@ -54,24 +65,46 @@ pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStat
     };
     arguments.change.end(&cache)?;
     drop(progress);
-    let mut out = Output::new();
-    if arguments.json {
-        out.json(&json!({
-            "stored": version.is_some(),
-            "bytes": value.len(),
-            "version": version.map(|version| json_number::string(version.as_nanos())),
-        }))?;
-    } else if let Some(version) = version {
-        let bytes = units::bytes(value.len() as u64);
-        out.line(&format!("stored {bytes}, version {}", version.as_nanos()))?;
-    } else {
-        output::warn(&format!("{}: has a value already", key::show(&key)));
-    }
-    out.end()?;
+    arguments.show(&key, &value, version)?;
     dropped.report(&cache, ExitStatus::problems_if(version.is_none()))
 }
 
 impl Arguments {
+    /// Stores an entry with a deadline. Returns its version, `None` if the key has a value already.
+    fn store_expiring(
+        &self,
+        location: &Location,
+        key: &[u8],
+        value: &[u8],
+        seconds: u64,
+    ) -> Result<Option<Version>, Failure> {
+        let cache = self.change.open_cache(location, self.create)?;
+        let life = InsertOptions::new().ttl(Duration::from_secs(seconds));
+        let version = match self.if_absent {
+            true => cache.add(key, value, &life)?,
+            false => Some(cache.insert_with(key, value, &life)?),
+        };
+        self.change.end_cache(&cache)?;
+        Ok(version)
+    }
+
+    fn show(&self, key: &[u8], value: &[u8], version: Option<Version>) -> Result<(), Failure> {
+        let mut out = Output::new();
+        if self.json {
+            out.json(&json!({
+                "stored": version.is_some(),
+                "bytes": value.len(),
+                "version": version.map(|version| json_number::string(version.as_nanos())),
+            }))?;
+        } else if let Some(version) = version {
+            let bytes = units::bytes(value.len() as u64);
+            out.line(&format!("stored {bytes}, version {}", version.as_nanos()))?;
+        } else {
+            output::warn(&format!("{}: has a value already", key::show(key)));
+        }
+        out.end()
+    }
+
     fn value(&self) -> Result<Vec<u8>, Failure> {
         if let Some(path) = &self.file {
             return std::fs::read(path).map_err(Failure::file(path, "read the value"));

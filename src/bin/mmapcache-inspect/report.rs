@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
+use crate::cache_figures::{self, CacheFigures};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::location::Location;
@@ -111,8 +112,10 @@ fn value(found: &Findings) -> Value {
         }
         Err(failure) => json!({ "failed": output::chain(failure) }),
     };
+    let cache = cache_figures::of(cache_files);
     json!({
         "path": cache_files.path().to_string_lossy(),
+        "cache": cache.as_ref().map(CacheFigures::value),
         "taken_nanos": json_number::string(timestamp::to_nanos(found.taken)),
         "verdict": match judgement.state {
             State::Fine => "fine",

@@ -1,6 +1,7 @@
 //! `stats`: statistics of a cache; or, if the library refuses to open it, the reason and what can
 //! still be read.
 
+mod freshness;
 mod full;
 
 use std::os::unix::ffi::OsStrExt;
@@ -16,7 +17,8 @@ use crate::grid::Grid;
 use crate::header_fields::{self, Fields};
 use crate::location::Location;
 use crate::output::{self, Output};
-use crate::{json_number, key, lock_status, timestamp, units, verify};
+use crate::{cache_figures, json_number, key, lock_status, timestamp, units, verify};
+use freshness::Freshness;
 use full::Full;
 
 /// Everything that `stats` shows.
@@ -26,12 +28,25 @@ struct StatsReport {
     cache_files: CacheFiles,
     lock: Option<LockState>,
     full: Option<Full>,
+    /// With `--full`, of a `Cache` that can be opened.
+    freshness: Option<Freshness>,
 }
 
 pub(crate) fn run(location: &Location, full: bool, json: bool) -> Result<ExitStatus, Failure> {
     let mut picture = gather(location)?;
     if full {
         picture.full = Some(Full::gather(&picture.cache_files)?);
+        if picture.engine.is_ok() && cache_figures::is_cache(&picture.cache_files) {
+            picture.freshness = match Freshness::gather(location) {
+                Ok(freshness) => Some(freshness),
+                // Everything else is shown still.
+                Err(failure) if failure.is_damage() => {
+                    output::report_error(&failure);
+                    None
+                }
+                Err(failure) => return Err(failure),
+            };
+        }
     }
     let mut out = Output::new();
     if json {
@@ -59,6 +74,7 @@ fn gather(location: &Location) -> Result<StatsReport, Failure> {
             lock: cache_files.lock().ok(),
             cache_files,
             full: None,
+            freshness: None,
         }),
         // Without headers there is nothing to show, and the library's error says more.
         Err(failure @ Failure::NoCache { .. }) => Err(failure),
@@ -85,6 +101,9 @@ impl StatsReport {
         match &self.engine {
             Ok((stats, _)) => {
                 table(&mut grid, stats, &self.cache_files);
+                if let Some(figures) = cache_figures::of(&self.cache_files) {
+                    figures.rows(&mut grid);
+                }
                 history(&mut grid, stats, &self.cache_files);
                 state(&mut grid, stats, &self.cache_files, self.lock.as_ref());
             }
@@ -102,6 +121,9 @@ impl StatsReport {
             }
         }
         files(&mut grid, &self.cache_files);
+        if let Some(freshness) = &self.freshness {
+            freshness.rows(&mut grid);
+        }
         if let Some(full) = &self.full {
             full.rows(&mut grid);
         }
@@ -154,6 +176,13 @@ impl StatsReport {
         );
         let full = self.full.as_ref().map_or(Value::Null, Full::value);
         value.insert("full".to_owned(), full);
+        // Files of other types have no such figures.
+        if let Some(figures) = cache_figures::of(cache_files) {
+            value.insert("cache".to_owned(), figures.value());
+        }
+        if let Some(freshness) = &self.freshness {
+            value.insert("freshness".to_owned(), freshness.value());
+        }
         value.into()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mmapcache::MmapCache;
+use mmapcache::{Cache, MmapCache, Options};
 
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
@@ -26,14 +26,32 @@ pub(crate) struct WriteOptions {
 impl WriteOptions {
     /// Opens a cache that has values. Creates it only if `create` is set.
     pub(crate) fn open(self, location: &Location, create: bool) -> Result<MmapCache, Failure> {
-        let mut options = location.options();
-        options.create(create);
-        options.lock_timeout(Some(Duration::from_secs(self.wait)));
-        let opened = options.open(&location.cache);
+        let opened = self.options(location, create).open(&location.cache);
         let cache = opened.map_err(|error| location.explain(error))?;
         let instead = "they cannot be changed or deleted; `import --labels` adds new ones";
         refuse_labels(location, instead)?;
         Ok(cache)
+    }
+
+    /// Opens a `Cache`. Creates it only if `create` is set.
+    pub(crate) fn open_cache(self, location: &Location, create: bool) -> Result<Cache, Failure> {
+        let opened = Cache::open_with(&location.cache, &self.options(location, create));
+        opened.map_err(|error| location.explain(error))
+    }
+
+    fn options(self, location: &Location, create: bool) -> Options {
+        let mut options = location.options();
+        options.create(create);
+        options.lock_timeout(Some(Duration::from_secs(self.wait)));
+        options
+    }
+
+    /// As [`end`](Self::end), of a `Cache`.
+    pub(crate) fn end_cache(self, cache: &Cache) -> Result<(), Failure> {
+        if self.sync {
+            cache.flush()?;
+        }
+        Ok(())
     }
 
     /// Syncs, if requested. Call it after the last change.

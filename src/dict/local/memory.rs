@@ -4,9 +4,9 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use crate::codec::Format;
 use crate::dict::conditional::ETag;
 use crate::dict::error::{DictError, Result};
-use crate::dict::format::{Format, Value};
 use crate::dict::item_key::{ItemKey, Scope};
 use crate::dict::key::DictKey;
 use crate::dict::local::options::LocalOptions;
@@ -16,6 +16,7 @@ use crate::dict::sample::random_key_of;
 use crate::dict::semantics;
 use crate::dict::store::{Backend, Listing, Lookup, Session};
 use crate::dict::stored::{MemoryValue, StoredValue};
+use crate::dict::value::Value;
 use crate::engine::Version;
 use crate::lock::{Abandoned, ForkSafeReadGuard, ForkSafeRwLock, ForkSafeWriteGuard, PerProcess};
 

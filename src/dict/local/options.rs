@@ -1,6 +1,6 @@
 //! The options of a dictionary in memory.
 
-use crate::dict::format::Format;
+use crate::codec::Format;
 
 /// Options of a [`LocalDict`](crate::dict::LocalDict).
 #[derive(Clone, Debug, PartialEq, Eq)]

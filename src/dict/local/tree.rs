@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use crate::dict::format::Format;
+use crate::codec::Format;
 use crate::dict::key::SEPARATOR;
 
 /// Everything below one sequence of parts. Keys have at most 255 parts, so recursion over the levels

@@ -28,7 +28,7 @@ use crate::engine::read::validate::{ATTEMPTS, SlotRead, contended, judge};
 use crate::engine::version::Version;
 
 /// Keys of one call whose cache misses are waited for together.
-const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 
 /// Of so many consecutive misses of a thread, one reads the clock, which takes 3 of a miss's 36 ns.
 /// A prime, so that a thread that alternates between handles still checks the path of each.
@@ -347,6 +347,16 @@ pub(crate) fn read_many<K: AsRef<[u8]>>(
             number += 1;
         }
     }
+}
+
+/// Prefetches what lookups of some keys will touch.
+pub(crate) fn prefetch_group<K: AsRef<[u8]>>(
+    handle: &Handle,
+    group: &[Option<K>; LANES],
+) -> Result<()> {
+    let (generation, poll) = handle.current()?;
+    prefetch(&generation, poll, group);
+    Ok(())
 }
 
 /// Looks a key up by keys alone, without its value and its checksum.

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use mmapcache::inspect::{IndexState, LockState};
 
 use super::findings::Findings;
+use crate::cache_figures::{self, CacheFigures};
 use crate::{lock_status, timestamp, units};
 
 /// A number and a note.
@@ -28,6 +29,9 @@ pub(super) fn all(found: &Findings) -> Vec<Figure> {
     let mut figures = Vec::new();
     if let Some(header) = found.header() {
         figures.extend(contents(found, header));
+    }
+    if let Some(cache) = cache_figures::of(&found.cache_files) {
+        figures.extend(of_cache(&cache));
     }
     figures.push(disk(found));
     if let Some(header) = found.header() {
@@ -62,6 +66,32 @@ fn contents(found: &Findings, header: &IndexState) -> Vec<Figure> {
     figures.push(figure("Live", units::bytes(live), share(live)));
     figures.push(figure("Dead", units::bytes(dead), share(dead)));
     figures
+}
+
+/// Returns the figures that only a `Cache` has.
+fn of_cache(cache: &CacheFigures) -> Vec<Figure> {
+    let counts = &cache.counts;
+    let ratio = counts
+        .hit_ratio()
+        .map_or("none yet".to_owned(), units::percent);
+    let lookups = format!("of {} look-ups", units::count(counts.lookups()));
+    let evicted = counts.evicted_size.saturating_add(counts.evicted_number);
+    let causes = format!(
+        "{} to keep the bytes, {} the number",
+        units::count(counts.evicted_size),
+        units::count(counts.evicted_number)
+    );
+    let limit = match &cache.settings {
+        None => "corrupt".to_owned(),
+        Some(settings) => settings.max_bytes.map_or("none".to_owned(), units::bytes),
+    };
+    let expired = format!("{} invalidated", units::count(counts.invalidated));
+    vec![
+        figure("Hits", ratio, lookups),
+        figure("Evicted", units::count(evicted), causes),
+        figure("Expired", units::count(counts.expired), expired),
+        figure("Limit of bytes", limit, "see `stats` for all settings"),
+    ]
 }
 
 /// Returns bytes on the disk of index, heap and roster.

@@ -53,6 +53,9 @@ impl Lines {
                 Switch::Cache => "  another cache",
             });
         }
+        if let Some(lookups) = delta.rates.and_then(|rates| rates.lookups) {
+            text.push_str(&format!("  {}", lookups.text()));
+        }
         if now.implausible > 0 {
             text.push_str("  IMPLAUSIBLE");
         }

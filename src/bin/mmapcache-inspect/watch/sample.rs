@@ -7,9 +7,10 @@ use std::time::{Duration, Instant, SystemTime};
 use mmapcache::inspect::{CacheFiles, IndexHeader, IndexState, LockState};
 use serde_json::{Value, json};
 
+use crate::cache_figures::{self, CacheFigures};
 use crate::failure::Failure;
 use crate::location::Location;
-use crate::{json_number, lock_status, timestamp};
+use crate::{json_number, lock_status, timestamp, units};
 
 /// The header of a cache at one time.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub(super) struct Sample {
     /// Slots of all regions, free ones included.
     pub(super) slots: u64,
     pub(super) header: IndexState,
+    /// Of a `Cache`.
+    pub(super) figures: Option<CacheFigures>,
     pub(super) lock: Option<LockState>,
     /// The count of problems in the headers.
     pub(super) implausible: usize,
@@ -54,6 +57,17 @@ pub(super) struct Rates {
     /// Bytes by which the heap grew; negative if it shrank.
     pub(super) heap: f64,
     pub(super) dead: f64,
+    /// `None` outside a `Cache`.
+    pub(super) lookups: Option<Lookups>,
+}
+
+/// Lookups in a `Cache` that its processes have added to the statistics since the previous sample.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Lookups {
+    pub(super) per_second: f64,
+    /// `None` if there were no lookups.
+    pub(super) hit_ratio: Option<f64>,
+    pub(super) evictions: f64,
 }
 
 impl Sample {
@@ -71,6 +85,7 @@ impl Sample {
             generation: sealed.generation,
             slots: slots(sealed, header),
             header: header.clone(),
+            figures: cache_figures::of(cache_files),
             lock: cache_files.lock().ok(),
             implausible: cache_files.problems().len(),
         })
@@ -112,7 +127,7 @@ impl Delta {
             None
         };
         let rates = match switch {
-            None => Rates::between(&before.header, &now.header, time),
+            None => Rates::between(&before, &now, time),
             Some(_) => None,
         };
         Self {
@@ -127,6 +142,7 @@ impl Delta {
     pub(super) fn value(&self) -> Value {
         let (now, header) = (&self.now, &self.now.header);
         let rate = |of: fn(&Rates) -> f64| self.rates.as_ref().map(of);
+        let lookups = self.rates.and_then(|rates| rates.lookups);
         json!({
             "moment_nanos": json_number::string(timestamp::to_nanos(now.wall_time)),
             "seconds": self.time.as_secs_f64(),
@@ -156,12 +172,19 @@ impl Delta {
             "unsynced": header.dirty,
             "sync_failed": header.sync_failed,
             "implausible": now.implausible,
+            "cache": now.figures.as_ref().map(CacheFigures::value),
+            "lookups_per_second": lookups.map(|lookups| lookups.per_second),
+            "hit_ratio": lookups.map(|lookups| lookups.hit_ratio),
+            "evictions_per_second": lookups.map(|lookups| lookups.evictions),
         })
     }
 }
 
 impl Rates {
-    fn between(before: &IndexState, now: &IndexState, time: Duration) -> Option<Self> {
+    fn between(before: &Sample, now: &Sample, time: Duration) -> Option<Self> {
+        let lookups = before.figures.as_ref().zip(now.figures.as_ref());
+        let lookups = lookups.map(|(before, now)| Lookups::between(before, now, time));
+        let (before, now) = (&before.header, &now.header);
         let seconds = time.as_secs_f64().max(1e-9);
         let rise = |from: u64, to: u64| Some(to.checked_sub(from)? as f64 / seconds);
         let change = |from: u64, to: u64| (to as f64 - from as f64) / seconds;
@@ -171,6 +194,31 @@ impl Rates {
             deletes: rise(before.deletes, now.deletes)?,
             heap: change(before.heap_bytes(), now.heap_bytes()),
             dead: change(before.dead_bytes(), now.dead_bytes()),
+            lookups,
         })
+    }
+}
+
+impl Lookups {
+    fn between(before: &CacheFigures, now: &CacheFigures, time: Duration) -> Self {
+        let seconds = time.as_secs_f64().max(1e-9);
+        let counts = now.counts.since(&before.counts);
+        let evictions = counts.evicted_size.saturating_add(counts.evicted_number);
+        Self {
+            per_second: counts.lookups() as f64 / seconds,
+            hit_ratio: counts.hit_ratio(),
+            evictions: evictions as f64 / seconds,
+        }
+    }
+
+    /// Returns the rates in words.
+    pub(super) fn text(self) -> String {
+        let count = |rate: f64| units::count(rate.round() as u64);
+        let ratio = self.hit_ratio.map_or("none".to_owned(), units::percent);
+        format!(
+            "{} look-ups/s, hits {ratio}, {} evictions/s",
+            count(self.per_second),
+            count(self.evictions)
+        )
     }
 }

@@ -13,7 +13,7 @@ use crate::output::Output;
 use crate::terminal::{DIM, ERROR, Terminal, WARNING};
 use crate::{lock_status, timestamp, units};
 
-use super::sample::{Delta, Rates, Switch};
+use super::sample::{Delta, Lookups, Rates, Switch};
 use super::sparkline::{KEPT, Sparkline, signed};
 
 const PLAIN: Style = Style::new();
@@ -223,6 +223,13 @@ fn totals(delta: &Delta) -> Vec<Line> {
         with("heap", units::bytes(heap), live),
         with("segments", units::count(now.segments()), numbers),
     ];
+    if now.figures.is_some() {
+        let lookups = delta.rates.and_then(|rates| rates.lookups);
+        let ratio = lookups.and_then(|lookups| lookups.hit_ratio);
+        let ratio = ratio.map_or("-".to_owned(), units::percent);
+        let note = lookups.map_or(String::new(), Lookups::text);
+        lines.push(with("hits", ratio, note));
+    }
     if let Some(lock) = &now.lock {
         lines.push(locked(lock));
     }

@@ -1,4 +1,4 @@
-//! The formats of stored values: encoding, decoding, and what each refuses.
+//! The formats of stored values: encoding, decoding, and what each refuses. May call its siblings.
 
 use std::cell::Cell;
 use std::fmt;
@@ -7,19 +7,13 @@ use std::io;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::dict::{depth, finite};
-
-/// The values of a dictionary: any type that serde can serialize and deserialize, and that threads
-/// can share. Implemented for all of them.
-pub trait Value: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {}
-
-impl<V: Serialize + DeserializeOwned + Clone + Send + Sync + 'static> Value for V {}
+use crate::codec::{depth, finite};
 
 /// The error of a format.
-pub(super) type CodecError = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type CodecError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The format of stored values. It is also a namespace: an item of one format is absent in a
-/// dictionary of the other, over the same storage.
+/// The format of stored values. It is also a namespace: what one format wrote is absent to a dictionary
+/// or a typed cache of the other, over the same storage.
 ///
 /// Both formats store the names of the fields of structs, so fields can be reordered, and fields with
 /// a default can be added. Both allow a nesting depth of 127 lists, maps, structs and enums.
@@ -46,7 +40,7 @@ impl Format {
         }
     }
 
-    pub(super) fn encode<V: Serialize>(self, value: &V) -> Result<Vec<u8>, CodecError> {
+    pub(crate) fn encode<V: Serialize>(self, value: &V) -> Result<Vec<u8>, CodecError> {
         Ok(match self {
             Self::Json => to_json(value)?,
             Self::MessagePack => {
@@ -57,7 +51,7 @@ impl Format {
         })
     }
 
-    pub(super) fn decode<V: DeserializeOwned>(self, bytes: &[u8]) -> Result<V, CodecError> {
+    pub(crate) fn decode<V: DeserializeOwned>(self, bytes: &[u8]) -> Result<V, CodecError> {
         match self {
             Self::Json => Ok(serde_json::from_slice(bytes)?),
             Self::MessagePack => {

@@ -1,0 +1,157 @@
+//! Values that serde writes and reads.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{HOUR, assert_close, place, ttl};
+use crate::cache::{Cache, InsertOptions, TypedCache};
+use crate::codec::Format;
+use crate::error::ErrorKind;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Page {
+    title: String,
+    words: Vec<u32>,
+}
+
+/// `Page`, as a later version of the program has it.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct NewPage {
+    words: Vec<u32>,
+    title: String,
+    author: String,
+}
+
+fn page() -> Page {
+    Page {
+        title: "Ä".to_owned(),
+        words: vec![1, 2, u32::MAX],
+    }
+}
+
+fn on<V>(cache: &Arc<Cache>, format: Format) -> TypedCache<V> {
+    TypedCache::on(Arc::clone(cache), format)
+}
+
+#[test]
+fn typed_values_round_trip() {
+    let (_dir, path) = place();
+    let cache = Arc::new(Cache::open(&path).unwrap());
+    for format in Format::ALL {
+        let pages = on::<Page>(&cache, format);
+        pages.insert("forever", &page()).unwrap();
+        let version = pages.insert_with("hour", &page(), &ttl(HOUR)).unwrap();
+        assert_eq!(pages.get("forever").unwrap(), Some(page()));
+        let (value, entry) = pages.entry("hour").unwrap().unwrap();
+        assert_eq!((value, entry.version()), (Some(page()), version));
+        assert_close(entry.remaining(), HOUR);
+        assert_eq!(pages.add("hour", &page(), &ttl(HOUR)).unwrap(), None);
+        assert!(pages.remove("hour").unwrap());
+        assert!(pages.add("hour", &page(), &ttl(HOUR)).unwrap().is_some());
+        pages.cache().insert_absent("none", HOUR).unwrap();
+        assert_eq!(pages.get("none").unwrap(), None);
+        let (value, entry) = pages.entry("none").unwrap().unwrap();
+        assert!(value.is_none() && entry.is_negative());
+        assert_eq!((pages.undecoded(), pages.get("absent").unwrap()), (0, None));
+    }
+}
+
+// A program of another version shares the cache: what it stored is a miss, and is counted.
+#[test]
+fn other_values_are_counted_misses() {
+    let (_dir, path) = place();
+    let cache = Arc::new(Cache::open(&path).unwrap());
+    let pages = on::<Page>(&cache, Format::Json);
+    pages.insert("page", &page()).unwrap();
+    let new = on::<NewPage>(&cache, Format::Json);
+    assert_eq!(new.get("page").unwrap(), None);
+    assert_eq!(new.entry("page").unwrap().unwrap().0, None);
+    assert_eq!((new.undecoded(), pages.undecoded()), (2, 0));
+    // It is replaced like any other, and what has more fields can be read.
+    let later = NewPage {
+        words: vec![3],
+        title: "new".to_owned(),
+        author: "a".to_owned(),
+    };
+    new.insert("page", &later).unwrap();
+    assert_eq!(new.get("page").unwrap(), Some(later));
+    assert_eq!(pages.get("page").unwrap().unwrap().words, [3]);
+    for raw in [&b""[..], b"j", b"5", b"{\"title\":", b"5jj"] {
+        cache.insert("raw", raw).unwrap();
+        assert_eq!(pages.get("raw").unwrap(), None, "{raw:?}");
+    }
+    assert_eq!(pages.undecoded(), 5);
+}
+
+// The text 5 in JSON is 53 in MessagePack.
+#[test]
+fn formats_do_not_mix() {
+    let (_dir, path) = place();
+    let cache = Arc::new(Cache::open(&path).unwrap());
+    let json = on::<u32>(&cache, Format::Json);
+    let packed = on::<u32>(&cache, Format::MessagePack);
+    json.insert("number", &5).unwrap();
+    assert_eq!(
+        (json.get("number").unwrap(), packed.get("number").unwrap()),
+        (Some(5), None)
+    );
+    packed.insert("number", &53).unwrap();
+    assert_eq!(
+        (json.get("number").unwrap(), packed.get("number").unwrap()),
+        (None, Some(53))
+    );
+    assert_eq!((json.undecoded(), packed.undecoded()), (1, 1));
+}
+
+#[test]
+fn inexpressible_values_are_refused() {
+    let (_dir, path) = place();
+    let numbers = TypedCache::<f64>::open(&path).unwrap();
+    let refused = numbers.insert("number", &f64::NAN).unwrap_err();
+    assert!(matches!(
+        refused.kind(),
+        ErrorKind::Encode {
+            type_name: "f64",
+            format: "json",
+            ..
+        }
+    ));
+    let text = refused.to_string();
+    assert!(text.starts_with(&path.display().to_string()), "{text}");
+    assert_eq!(numbers.entry("number").unwrap(), None);
+}
+
+// Another result than the function's own would be returned as if it were computed.
+#[test]
+fn call_keys_differ() {
+    let (_dir, path) = place();
+    let cache = TypedCache::<u32>::open(&path).unwrap();
+    let key = |name: &str, version, arguments: &str| {
+        cache.call_key(name, version, &(arguments, 1)).unwrap()
+    };
+    assert_eq!(key("f", 1, "a"), key("f", 1, "a"));
+    let keys = [
+        key("f", 1, "a"),
+        key("f", 1, "b"),
+        key("f", 2, "a"),
+        key("f", 11, "a"),
+        key("f/1", 1, "a"),
+        key("g", 1, "a"),
+        cache.call_key("f", 1, &"a").unwrap(),
+    ];
+    assert_eq!(keys.iter().collect::<BTreeSet<_>>().len(), keys.len());
+    cache
+        .insert_with(&keys[0], &7, &InsertOptions::new())
+        .unwrap();
+    assert_eq!(cache.get(&keys[0]).unwrap(), Some(7));
+    // The name of the second function has bytes that look like arguments of the first.
+    let long = format!("{}/2/7", "x".repeat(126));
+    let first = cache.call_key("f", 1, &long).unwrap();
+    let name = format!("f/1/\u{642}{}", "x".repeat(126));
+    let second = cache.call_key(&name, 2, &b'7').unwrap();
+    let without_length = |key: &[u8]| key[..key.len() - 8].to_vec();
+    assert_eq!(without_length(&first), without_length(&second));
+    assert_ne!(first, second);
+}

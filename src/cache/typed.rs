@@ -1,0 +1,233 @@
+//! [`TypedCache`]: a cache of values that serde can write and read.
+//!
+//! Encodes and decodes; the cache does the rest. May call `codec`, `cache`, and what that may call.
+
+use std::any::type_name;
+use std::fmt;
+use std::marker::PhantomData;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::cache::{Cache, CacheEntry, InsertOptions};
+use crate::codec::Format;
+use crate::engine::Version;
+use crate::error::{ErrorKind, Result};
+use crate::sync::Relaxed;
+use crate::sync::count::Count;
+
+/// A [`Cache`] of values of one type that serde can write and read.
+///
+/// A value is stored as the bytes of its [`Format`], and one byte more that names the format. Both
+/// formats store the names of fields, so fields can be reordered, and fields with a default can be
+/// added.
+///
+/// # Values of other types
+///
+/// A value that does not decode as `V` is a miss: it was stored by another version of the program, in
+/// another format, or by the methods of [`Cache`]. It stays until it is replaced, removed or expired, and
+/// [`undecoded`](Self::undecoded) counts such lookups. Serde reads a value of another type if it fits, a
+/// number as an amount in another unit for example: then put a version of your own into the keys, as
+/// [`call_key`](Self::call_key) does.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// use std::time::Duration;
+/// use mmapcache::{InsertOptions, TypedCache};
+///
+/// let cache = TypedCache::<Vec<u32>>::open(dir.path().join("primes"))?;
+/// let hour = InsertOptions::new().ttl(Duration::from_secs(3_600));
+/// cache.insert_with("below ten", &vec![2, 3, 5, 7], &hour)?;
+/// assert_eq!(cache.get("below ten")?, Some(vec![2, 3, 5, 7]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct TypedCache<V> {
+    cache: Arc<Cache>,
+    format: Format,
+    undecoded: Count,
+    values: PhantomData<fn() -> V>,
+}
+
+impl<V> fmt::Debug for TypedCache<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TypedCache")
+            .field("cache", &self.cache)
+            .field("format", &self.format)
+            .field("type", &type_name::<V>())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<V> TypedCache<V> {
+    /// Opens the cache at `path` for values in JSON; creates it if there is none.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Cache::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Ok(Self::on(Arc::new(Cache::open(path)?), Format::Json))
+    }
+
+    /// Returns a typed cache on a cache that is open already. Reads nothing, and takes no lock. Several
+    /// types can share a cache if their keys differ.
+    pub fn on(cache: Arc<Cache>, format: Format) -> Self {
+        Self {
+            cache,
+            format,
+            undecoded: Count::new(0),
+            values: PhantomData,
+        }
+    }
+
+    /// Returns the cache, for what does not concern values: [`touch`](Cache::touch),
+    /// [`insert_absent`](Cache::insert_absent), [`sweep`](Cache::sweep) and others.
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// Returns how many lookups by this handle found a fresh value that does not decode.
+    pub fn undecoded(&self) -> u64 {
+        self.undecoded.load(Relaxed)
+    }
+
+    /// Removes the entry of a key, as [`Cache::remove`]. Returns whether it had a fresh one.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Cache::remove`].
+    pub fn remove(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.cache.remove(key)
+    }
+
+    /// Returns a key for the result of a function: its name, a version, and its arguments in MessagePack.
+    /// Keys are equal if all three are. Raise the version when the function changes, so that results of
+    /// the earlier one are misses.
+    ///
+    /// Arguments that serde writes in no fixed order, a `HashMap` for example, have several keys: sort
+    /// them first.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ErrorKind::Encode`] if the arguments cannot be written. A key of more than 65,535 bytes
+    /// is refused when it is used.
+    pub fn call_key(
+        &self,
+        function: &str,
+        version: u32,
+        arguments: &impl Serialize,
+    ) -> Result<Vec<u8>> {
+        let mut key = format!("{function}/{version}/").into_bytes();
+        key.extend(self.encode(Format::MessagePack, arguments)?);
+        // A name may have bytes that look like arguments.
+        key.extend((function.len() as u64).to_le_bytes());
+        Ok(key)
+    }
+
+    fn encode<T: Serialize>(&self, format: Format, value: &T) -> Result<Vec<u8>> {
+        format.encode(value).map_err(|source| {
+            let kind = ErrorKind::Encode {
+                type_name: type_name::<T>(),
+                format: format.name(),
+                source,
+            };
+            kind.at(self.cache.path())
+        })
+    }
+}
+
+impl<V: Serialize> TypedCache<V> {
+    /// Stores a value without a deadline, as [`Cache::insert`]. Returns the new version.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ErrorKind::Encode`] if the format cannot express the value, and the errors of
+    /// [`Cache::insert`].
+    pub fn insert(&self, key: impl AsRef<[u8]>, value: &V) -> Result<Version> {
+        self.cache.insert(key, self.stored(value)?)
+    }
+
+    /// Stores a value with a deadline, as [`Cache::insert_with`]. Returns the new version.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`insert`](Self::insert).
+    pub fn insert_with(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: &V,
+        options: &InsertOptions,
+    ) -> Result<Version> {
+        self.cache.insert_with(key, self.stored(value)?, options)
+    }
+
+    /// Stores a value if the key has no fresh entry, as [`Cache::add`]: one that does not decode counts
+    /// as fresh. Returns the new version, or `None` if it has one.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`insert`](Self::insert).
+    pub fn add(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: &V,
+        options: &InsertOptions,
+    ) -> Result<Option<Version>> {
+        self.cache.add(key, self.stored(value)?, options)
+    }
+
+    fn stored(&self, value: &V) -> Result<Vec<u8>> {
+        let mut stored = self.encode(self.format, value)?;
+        stored.push(mark(self.format));
+        Ok(stored)
+    }
+}
+
+impl<V: DeserializeOwned> TypedCache<V> {
+    /// Returns the value of a key, or `None` if there is no fresh value that decodes as `V`.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Cache::get`].
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<V>> {
+        let stored = self.cache.get(key)?;
+        Ok(stored.and_then(|stored| self.decoded(&stored)))
+    }
+
+    /// Returns the fresh entry of a key, and its value: no value if the entry is negative or does not
+    /// decode. The entry has the deadline and the version; its own value is the stored bytes.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Cache::entry`].
+    pub fn entry(&self, key: impl AsRef<[u8]>) -> Result<Option<(Option<V>, CacheEntry)>> {
+        let found = self.cache.entry(key)?;
+        Ok(found.map(|entry| {
+            let value = match entry.is_negative() {
+                true => None,
+                false => self.decoded(entry.value()),
+            };
+            (value, entry)
+        }))
+    }
+
+    fn decoded(&self, stored: &[u8]) -> Option<V> {
+        let decoded = match stored.split_last() {
+            Some((&last, encoded)) if last == mark(self.format) => self.format.decode(encoded).ok(),
+            _ => None,
+        };
+        if decoded.is_none() {
+            self.undecoded.fetch_add(1, Relaxed);
+        }
+        decoded
+    }
+}
+
+/// Returns the last byte of a stored value: bytes of one format can be another value in the other.
+fn mark(format: Format) -> u8 {
+    match format {
+        Format::Json => b'j',
+        Format::MessagePack => b'm',
+    }
+}
