@@ -3,15 +3,26 @@
 //! Decides when an entry is fresh. The engine stores deadlines, and keeps entries whose deadline has
 //! passed until they are replaced or removed. May call `mmap_cache` and everything below it.
 
+mod compute;
+mod compute_options;
 mod entry;
+mod flights;
+mod freshness;
 mod insert;
+mod key_lock;
+mod obtained;
 #[cfg(test)]
 mod tests;
 
+use std::convert::Infallible;
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cache::compute::{Reply, Shared, Store};
+use crate::cache::flights::Flights;
+use crate::engine::handle::Handle;
 use crate::engine::read::lookup::{self, Answer, EntryTerms};
 use crate::engine::write::limits;
 use crate::engine::write::put::Terms;
@@ -20,11 +31,14 @@ use crate::engine::{Backup, DiskUsage, Options, Stats, Verify, Version, Writer};
 use crate::error::ErrorKind;
 use crate::error::Result;
 use crate::format::record::{Traits, Variant};
+use crate::lock::PerProcess;
 use crate::mmap_cache::MmapCache;
 use crate::os::clock::unix_millis;
 
+pub use crate::cache::compute_options::ComputeOptions;
 pub use crate::cache::entry::CacheEntry;
 pub use crate::cache::insert::InsertOptions;
+pub use crate::cache::obtained::{ComputeError, Obtained, Origin};
 
 /// A persistent cache in memory-mapped files: keys and values, each with a deadline if it is given
 /// one, shared by any number of threads and processes.
@@ -57,6 +71,8 @@ pub use crate::cache::insert::InsertOptions;
 /// ```
 pub struct Cache {
     cache: MmapCache,
+    /// The computations that callers of this handle are at, or wait for.
+    flights: PerProcess<Arc<Flights<Shared>>>,
 }
 
 impl fmt::Debug for Cache {
@@ -88,7 +104,10 @@ impl Cache {
             ..options.clone()
         };
         let cache = MmapCache::open_with(path.as_ref(), &options)?;
-        Ok(Self { cache })
+        Ok(Self {
+            cache,
+            flights: PerProcess::new(),
+        })
     }
 
     /// Returns the path of the index, with all symbolic links resolved.
@@ -206,6 +225,140 @@ impl Cache {
             }
             writer.put_with(key, value, options.terms()).map(Some)
         })
+    }
+
+    /// Returns the value of a key. If there is no fresh one, computes it with `f` and stores it: one
+    /// computation at a time for a key, over all threads and processes. The others wait for it and take
+    /// its value.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// use std::time::Duration;
+    /// use mmapcache::{Cache, InsertOptions, Origin};
+    ///
+    /// let cache = Cache::open(dir.path().join("pages"))?;
+    /// let hour = InsertOptions::new().ttl(Duration::from_secs(3_600));
+    /// let page = cache.get_or_insert_with("/", hour, || "<h1>Hello</h1>")?;
+    /// assert_eq!((&page.value[..], page.origin), (&b"<h1>Hello</h1>"[..], Origin::Computed));
+    /// let page = cache.get_or_insert_with("/", hour, || panic!("it is stored") as String)?;
+    /// assert_eq!(page.origin, Origin::Stored);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Concurrency
+    ///
+    /// `f` runs without the writer lock, and without any lock that another key needs; it may use the
+    /// cache, and compute other keys. Asking for the same key within `f`, in the same thread and by the
+    /// same handle, is [`ErrorKind::AlreadyComputing`].
+    ///
+    /// If `f` fails or panics, one of the waiters computes next; the panic unwinds to its caller. If the
+    /// process that computes dies, by whatever cause, a waiter begins at most 10 ms later. A computation
+    /// that lasts longer than the [`patience`](ComputeOptions::patience) of a waiter, in a stopped
+    /// process for example, is joined by one more; so is one of two computations that wait for each
+    /// other. Each stuck computation costs a waiter its patience once.
+    ///
+    /// A value that another call stored under the key during the computation stays, and is returned: what
+    /// was computed from older data does not replace it. A removal during the computation is not noticed.
+    /// If the files are replaced during it ([`clear`](Self::clear), a repair), another one may begin.
+    ///
+    /// Waiters of another process look for the value after pauses of a quarter of the time that they have
+    /// waited, 50 us to 10 ms; those of this handle are woken. A value that expires before they look is
+    /// computed once for each process. A forked child takes part in no computation of its parent; one that
+    /// is forked inside `f` goes on with `f` on its own. Where the system lacks locks of open file
+    /// descriptions (all but Linux), processes do not wait for each other.
+    ///
+    /// # Stale values
+    ///
+    /// Within the time in which a stale value is served, and for
+    /// [early recomputations](ComputeOptions::early), one caller computes and returns the new value;
+    /// the others return the old one at once. A [negative](Self::insert_absent) entry counts as none.
+    ///
+    /// # Errors
+    ///
+    /// - [`ComputeError::NotStored`], with the value, for the errors of [`MmapCache::put`].
+    /// - [`ComputeError::Cache`] for an error of a lookup, if the index cannot be opened for the lock, and
+    ///   if a computation is needed by a read-only handle ([`ErrorKind::ReadOnly`]).
+    ///
+    /// # Cost
+    ///
+    /// A hit costs what [`get`](Self::get) does. A computation opens the index once, so it takes one file
+    /// descriptor and about ten microseconds besides `f` and the put.
+    pub fn get_or_insert_with<V: Into<Vec<u8>>>(
+        &self,
+        key: impl AsRef<[u8]>,
+        options: impl Into<ComputeOptions>,
+        f: impl FnOnce() -> V,
+    ) -> std::result::Result<Obtained, ComputeError<Infallible>> {
+        self.get_or_try_insert_with(key, options, || Ok(f()))
+    }
+
+    /// As [`get_or_insert_with`](Self::get_or_insert_with), for a computation that may fail. What failed
+    /// is not stored: [`stale_on_error`](ComputeOptions::stale_on_error) says whether an expired value may
+    /// stand in for it.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ComputeError::Failed`] with the error of `f`, and the errors of
+    /// [`get_or_insert_with`](Self::get_or_insert_with).
+    pub fn get_or_try_insert_with<V: Into<Vec<u8>>, E>(
+        &self,
+        key: impl AsRef<[u8]>,
+        options: impl Into<ComputeOptions>,
+        f: impl FnOnce() -> std::result::Result<V, E>,
+    ) -> std::result::Result<Obtained, ComputeError<E>> {
+        let (key, options) = (key.as_ref(), options.into());
+        let f = || f().map(|value| Some(value.into()));
+        compute::obtain(self, key, &options, false, f).map(Reply::into_obtained)
+    }
+
+    /// As [`get_or_try_insert_with`](Self::get_or_try_insert_with), for keys that may be known not to
+    /// exist: `None` is stored as a negative entry, for [`absent_for`](ComputeOptions::absent_for), and
+    /// returned without a computation while that is fresh.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`get_or_try_insert_with`](Self::get_or_try_insert_with); the error of the
+    /// put itself for a negative entry that could not be stored.
+    pub fn get_or_try_insert_optional_with<V: Into<Vec<u8>>, E>(
+        &self,
+        key: impl AsRef<[u8]>,
+        options: impl Into<ComputeOptions>,
+        f: impl FnOnce() -> std::result::Result<Option<V>, E>,
+    ) -> std::result::Result<Option<Obtained>, ComputeError<E>> {
+        let (key, options) = (key.as_ref(), options.into());
+        let f = || f().map(|value| value.map(Into::into));
+        compute::obtain(self, key, &options, true, f).map(Reply::into_optional)
+    }
+
+    /// As [`get_or_try_insert_with`](Self::get_or_try_insert_with), as a future for any executor: a task
+    /// that waits holds no thread. `sleep` is the executor's timer, such as `tokio::time::sleep`.
+    ///
+    /// Of the tasks and threads of this handle that wait for a key, the timer wakes one, to look for the
+    /// computation of another process; the others are woken when there is a value. Dropping the future
+    /// ends its computation, and another one begins.
+    ///
+    /// Lookups and the put run in the task itself. They take microseconds, unless the files are not in
+    /// memory or the disk is slow, and the put waits for the writer lock: call it by the executor's means
+    /// for blocking code then. Asking for the same key within `f` is not noticed, and costs the patience.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`get_or_try_insert_with`](Self::get_or_try_insert_with).
+    pub async fn get_or_try_insert_async<V: Into<Vec<u8>>, E, D, F>(
+        &self,
+        key: impl AsRef<[u8]>,
+        options: impl Into<ComputeOptions>,
+        sleep: impl Fn(Duration) -> D,
+        f: impl FnOnce() -> F,
+    ) -> std::result::Result<Obtained, ComputeError<E>>
+    where
+        D: Future<Output = ()>,
+        F: Future<Output = std::result::Result<V, E>>,
+    {
+        let options = options.into();
+        let f = || async { f().await.map(|value| Some(value.into())) };
+        let reply = compute::obtain_async(self, key.as_ref(), &options, sleep, f).await?;
+        Ok(reply.into_obtained())
     }
 
     /// Stores that a key is known not to exist, for a time: a negative entry, which
@@ -371,6 +524,51 @@ impl Cache {
     /// Returns the errors of [`MmapCache::stats`].
     pub fn stats(&self) -> Result<Stats> {
         self.cache.stats()
+    }
+}
+
+impl Store for Cache {
+    fn handle(&self) -> &Handle {
+        self.cache.handle()
+    }
+
+    fn flights(&self) -> &Arc<Flights<Shared>> {
+        &self.flights
+    }
+
+    fn find_readable(&self, key: &[u8]) -> Result<Option<(Vec<u8>, EntryTerms)>> {
+        match self.find(key) {
+            Err(error) if error.is_corruption() => Ok(None),
+            found => found,
+        }
+    }
+
+    fn store_unless_newer(
+        &self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        options: &InsertOptions,
+        seen: Option<u64>,
+    ) -> Result<Option<(Vec<u8>, EntryTerms)>> {
+        let bytes = value.unwrap_or_default();
+        limits::check_put(self.cache.handle(), key, bytes)?;
+        let traits = match value {
+            Some(_) => Traits::default(),
+            None => Traits::NEGATIVE,
+        };
+        self.cache.write(|writer| {
+            let found = self.find_fresh(key)?;
+            if let Some((_, terms)) = &found
+                && Some(terms.version) != seen
+            {
+                return Ok(found);
+            }
+            let terms = Terms {
+                traits,
+                ..options.terms()
+            };
+            writer.put_with(key, bytes, terms).map(|_| None)
+        })
     }
 }
 

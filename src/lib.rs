@@ -101,7 +101,9 @@ cfg_if! {
         mod os;
         mod sync;
 
-        pub use cache::{Cache, CacheEntry, InsertOptions};
+        pub use cache::{
+            Cache, CacheEntry, ComputeError, ComputeOptions, InsertOptions, Obtained, Origin,
+        };
         pub use engine::{
             Backup, BackupReport, DiskUsage, Durability, Entry, LockKind, Options, Problem,
             Progress, Recovery, Repair, RepairReport, Stats, Update, ValueRef, Verify, VerifyLevel,

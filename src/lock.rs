@@ -16,6 +16,7 @@ use crate::format::LockKind;
 use crate::format::lock::OWNER_IDS;
 use crate::sync::Word;
 
+mod byte_lock;
 mod flock;
 mod fork;
 mod futex;
@@ -25,15 +26,14 @@ mod mutex;
 mod mutex_state;
 mod ofd;
 
+pub(crate) use crate::lock::byte_lock::ByteLock;
 #[cfg(any(feature = "dict", feature = "intern"))]
 pub(crate) use crate::lock::fork::Abandoned;
-pub(crate) use crate::lock::fork::set_once;
 #[cfg(feature = "intern")]
 pub(crate) use crate::lock::fork::{ForkSafeMutex, ForkSafeMutexGuard};
 #[cfg(feature = "dict")]
-pub(crate) use crate::lock::fork::{
-    ForkSafeReadGuard, ForkSafeRwLock, ForkSafeWriteGuard, PerProcess,
-};
+pub(crate) use crate::lock::fork::{ForkSafeReadGuard, ForkSafeRwLock, ForkSafeWriteGuard};
+pub(crate) use crate::lock::fork::{PerProcess, set_once};
 use crate::lock::futex_lock::FutexLock;
 pub(crate) use crate::lock::mutex::{MappedMutexGuard, Mutex, MutexGuard};
 use crate::lock::ofd::OpenDescription;
