@@ -5,7 +5,7 @@
 //! for it as a thread, [`obtain_async`] as a task. May call its siblings below it, `engine::handle`
 //! and `engine::read::lookup`.
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests;
 
 use std::pin::pin;
@@ -25,6 +25,9 @@ use crate::engine::read::lookup::EntryTerms;
 use crate::error::{self, ErrorKind};
 use crate::os::clock::unix_millis;
 use crate::os::random;
+
+/// Replacements of the files during one call's contention for a key, before it gives up.
+const REPLACEMENTS: u32 = 100;
 
 /// A value; `None` if the key is known not to exist.
 pub(super) type Value = Option<Vec<u8>>;
@@ -233,6 +236,7 @@ impl<'a, S: Store> Attempt<'a, S> {
     /// Contends with other processes and handles, as the one of this handle that leads.
     fn contend(&mut self) -> error::Result<Step> {
         let handle = self.store.handle();
+        let mut replaced = 0;
         loop {
             let lock = match self.lock.take() {
                 Some(lock) if lock.is_own() => lock,
@@ -243,6 +247,11 @@ impl<'a, S: Store> Attempt<'a, S> {
                 if !lock.is_current(handle)? {
                     // Others contend for a byte of the new files.
                     self.lock = None;
+                    replaced += 1;
+                    if replaced == REPLACEMENTS {
+                        let (what, attempts) = ("the files", REPLACEMENTS);
+                        return Err(ErrorKind::Contended { what, attempts }.at(&handle.path));
+                    }
                     continue;
                 }
                 // Another one may have stored the value before it released the byte.

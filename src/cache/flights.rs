@@ -18,6 +18,9 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 
 use crate::lock;
 
+#[cfg(all(test, loom))]
+mod tests;
+
 /// What a flight of `T` ended with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome<T> {
@@ -43,11 +46,13 @@ struct State<T> {
     next_waker: u64,
 }
 
+type ByKey<T> = HashMap<Box<[u8]>, Arc<Flight<T>>>;
+
 /// The flights of one handle, by key.
 #[derive(Debug)]
 pub(super) struct Flights<T> {
     epoch: u64,
-    by_key: Mutex<HashMap<Box<[u8]>, Arc<Flight<T>>>>,
+    by_key: Mutex<ByKey<T>>,
 }
 
 /// What a caller does about a key.
