@@ -9,15 +9,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
-use std::sync::{Barrier, mpsc};
+use std::sync::{Arc, Barrier, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use std::sync::Arc;
-
 use tempfile::TempDir;
 
+use crate::cache::compute::{Attempt, Step};
 use crate::cache::{Cache, ComputeError, ComputeOptions, InsertOptions, Obtained, Origin};
 use crate::error::ErrorKind;
 use crate::{MmapCache, Options};
@@ -317,6 +316,61 @@ fn computation_outlives_clear() {
         assert_obtained(leader.join().unwrap(), "new", Origin::Awaited);
     });
     assert_eq!(cache.get("key").unwrap().unwrap(), b"new");
+}
+
+// A waiter that gets the byte of the old files contends for that of the new ones.
+#[test]
+fn replaced_files_have_one_computation() {
+    let (_dir, path) = place();
+    let (cache, other) = (Cache::open(&path).unwrap(), Cache::open(&path).unwrap());
+    let (begun, begins) = mpsc::channel();
+    let (end, ends) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        let first = &cache;
+        scope.spawn(move || {
+            let failed = first.get_or_try_insert_with("key", hour(), || {
+                begun.send(()).unwrap();
+                ends.recv().unwrap();
+                Err::<String, _>("no")
+            });
+            assert!(matches!(failed, Err(ComputeError::Failed("no"))));
+        });
+        begins.recv().unwrap();
+        let waiter = scope.spawn(|| other.get_or_insert_with("key", hour(), never));
+        thread::sleep(A_WHILE);
+        let newcomer = Cache::open(&path).unwrap();
+        newcomer.clear().unwrap();
+        let value = newcomer.get_or_insert_with("key", hour(), || {
+            end.send(()).unwrap();
+            thread::sleep(2 * A_WHILE);
+            "new"
+        });
+        assert_obtained(value, "new", Origin::Computed);
+        assert_obtained(waiter.join().unwrap(), "new", Origin::Awaited);
+    });
+}
+
+// Of two callers whose patience ends at once, one replaces the computation, the other waits for that.
+#[test]
+fn replaced_computation_is_waited_for() {
+    let (_dir, path) = place();
+    let cache = Cache::open(&path).unwrap();
+    let options = hour().patience(A_WHILE);
+    let attempt = || Attempt::new(&cache, b"key", &options, false, true);
+    let (mut stuck, mut one, mut other) = (attempt(), attempt(), attempt());
+    assert!(matches!(stuck.step().unwrap(), Step::Compute));
+    for waiter in [&mut one, &mut other] {
+        let Step::Join(flight, _) = waiter.step().unwrap() else {
+            panic!("it leads");
+        };
+        assert_eq!(flight.wait(Some(Instant::now() + A_WHILE)).map(drop), None);
+        assert!(waiter.joined(flight, None).is_none());
+    }
+    assert!(matches!(one.step().unwrap(), Step::Compute));
+    let Step::Join(_, Some(deadline)) = other.step().unwrap() else {
+        panic!("it does not wait");
+    };
+    assert!(deadline > Instant::now() + A_WHILE / 2);
 }
 
 #[test]
