@@ -18,7 +18,7 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 
 use crate::lock;
 
-#[cfg(all(test, loom))]
+#[cfg(test)]
 mod tests;
 
 /// What a flight of `T` ended with.

@@ -8,7 +8,6 @@ use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
@@ -19,6 +18,7 @@ use tempfile::TempDir;
 use crate::cache::compute::{Attempt, Step};
 use crate::cache::{Cache, ComputeError, ComputeOptions, InsertOptions, Obtained, Origin};
 use crate::error::ErrorKind;
+use crate::sync::{Word, add, load};
 use crate::{MmapCache, Options};
 
 type Obtaining<E> = Result<Obtained, ComputeError<E>>;
@@ -64,7 +64,7 @@ fn each_key_is_computed_once() {
     let (_dir, path) = place();
     let caches = [Cache::open(&path).unwrap(), Cache::open(&path).unwrap()];
     let keys = 100_u32;
-    let counts: Vec<AtomicU32> = (0..keys).map(|_| AtomicU32::new(0)).collect();
+    let counts: Vec<Word> = (0..keys).map(|_| Word::new(0)).collect();
     let start = Barrier::new(8);
     thread::scope(|scope| {
         for which in 0..8 {
@@ -73,7 +73,7 @@ fn each_key_is_computed_once() {
                 start.wait();
                 for (key, count) in (0_u32..).zip(counts) {
                     let value = cache.get_or_insert_with(key.to_le_bytes(), hour(), || {
-                        count.fetch_add(1, SeqCst);
+                        add(count, 1);
                         thread::sleep(Duration::from_millis(1));
                         key.to_string()
                     });
@@ -82,7 +82,7 @@ fn each_key_is_computed_once() {
             });
         }
     });
-    assert!(counts.iter().all(|count| count.load(SeqCst) == 1));
+    assert!(counts.iter().all(|count| load(count) == 1));
     caches.iter().for_each(assert_idle);
 }
 
@@ -202,7 +202,7 @@ fn stuck_computation_is_replaced_once() {
     let options = hour().patience(Duration::from_millis(200));
     let (release, released) = mpsc::channel::<()>();
     let (begun, begins) = mpsc::channel();
-    let count = AtomicU32::new(0);
+    let count = Word::new(0);
     thread::scope(|scope| {
         let first = &caches[0];
         let stuck = scope.spawn(move || {
@@ -219,7 +219,7 @@ fn stuck_computation_is_replaced_once() {
                 scope.spawn(move || {
                     let began = Instant::now();
                     let value = cache.get_or_insert_with("key", options, || {
-                        count.fetch_add(1, SeqCst);
+                        add(count, 1);
                         thread::sleep(A_WHILE);
                         "value"
                     });
@@ -233,7 +233,7 @@ fn stuck_computation_is_replaced_once() {
             assert!(took >= Duration::from_millis(200), "{took:?}");
             assert!(took < Duration::from_secs(5), "{took:?}");
         }
-        assert_eq!(count.load(SeqCst), 1);
+        assert_eq!(load(&count), 1);
         drop(release);
         // It comes too late: the newer value stays.
         assert_obtained(stuck.join().unwrap(), "value", Origin::Awaited);

@@ -2,43 +2,49 @@
 //! gets a value, and none sleeps forever.
 //!
 //! `RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test --release --lib loom_flights`
+#![cfg(loom)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use loom::sync::atomic::{AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
+use loom::sync::Mutex;
 use loom::thread;
 
 use crate::cache::flights::{Flights, Joined, Outcome};
 
-/// A cache of one value, which 0 leaves absent.
+/// A cache of one value, and how it is computed.
 struct Model {
     flights: Arc<Flights<u32>>,
-    value: AtomicU32,
-    computing: AtomicU32,
-    computed: AtomicU32,
-    fails: AtomicU32,
+    value: Mutex<Option<u32>>,
+    /// Whether a caller computes. Computations do not wait for each other by it.
+    computing: Mutex<bool>,
+    computed: Mutex<u32>,
+    /// Computations that fail.
+    failing: Mutex<u32>,
     /// Whether a caller that leads looks for the value again, as it must.
     looks_again: bool,
 }
 
 impl Model {
-    fn new(fails: u32, looks_again: bool) -> Arc<Self> {
+    fn new(failing: u32, looks_again: bool) -> Arc<Self> {
         Arc::new(Self {
             flights: Arc::default(),
-            value: AtomicU32::new(0),
-            computing: AtomicU32::new(0),
-            computed: AtomicU32::new(0),
-            fails: AtomicU32::new(fails),
+            value: Mutex::new(None),
+            computing: Mutex::new(false),
+            computed: Mutex::new(0),
+            failing: Mutex::new(failing),
             looks_again,
         })
+    }
+
+    fn look(&self) -> Option<u32> {
+        *self.value.lock().unwrap()
     }
 
     /// What a call of the cache does, without other processes.
     fn obtain(&self) -> u32 {
         loop {
-            let found = self.value.load(SeqCst);
-            if found != 0 {
+            if let Some(found) = self.look() {
                 return found;
             }
             match self.flights.join(b"key", None, None) {
@@ -48,12 +54,8 @@ impl Model {
                     }
                 }
                 Joined::Lead(lead) => {
-                    let found = self.value.load(SeqCst);
-                    if self.looks_again && found != 0 {
-                        lead.end(found);
-                        return found;
-                    }
-                    if let Some(value) = self.compute() {
+                    let found = self.look().filter(|_| self.looks_again);
+                    if let Some(value) = found.or_else(|| self.compute()) {
                         lead.end(value);
                         return value;
                     }
@@ -64,30 +66,29 @@ impl Model {
     }
 
     fn compute(&self) -> Option<u32> {
-        assert_eq!(self.computing.fetch_add(1, Relaxed), 0, "two at a time");
-        let fails = self.fails.load(Relaxed);
-        let value = match fails {
-            0 => {
-                let count = self.computed.fetch_add(1, Relaxed) + 1;
-                self.value.store(count, SeqCst);
-                Some(count)
-            }
-            _ => {
-                self.fails.store(fails - 1, Relaxed);
-                None
-            }
-        };
-        self.computing.fetch_sub(1, Relaxed);
+        let others = std::mem::replace(&mut *self.computing.lock().unwrap(), true);
+        assert!(!others, "two at a time");
+        let mut failing = self.failing.lock().unwrap();
+        let fails = *failing > 0;
+        *failing = failing.saturating_sub(1);
+        drop(failing);
+        let value = (!fails).then(|| {
+            let mut computed = self.computed.lock().unwrap();
+            *computed += 1;
+            *computed
+        });
+        *self.value.lock().unwrap() = value;
+        *self.computing.lock().unwrap() = false;
         value
     }
 }
 
 /// Lets callers meet in every order with at most three preemptions.
-fn explore(callers: usize, fails: u32, looks_again: bool) {
+fn explore(callers: usize, failing: u32, looks_again: bool) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
     builder.check(move || {
-        let model = Model::new(fails, looks_again);
+        let model = Model::new(failing, looks_again);
         let others: Vec<_> = (1..callers)
             .map(|_| {
                 let model = Arc::clone(&model);
@@ -96,9 +97,9 @@ fn explore(callers: usize, fails: u32, looks_again: bool) {
             .collect();
         assert_eq!(model.obtain(), 1);
         for other in others {
-            other.join().expect("a caller");
+            other.join().unwrap();
         }
-        assert_eq!(model.computed.load(Relaxed), 1);
+        assert_eq!(*model.computed.lock().unwrap(), 1);
     });
 }
 
