@@ -6,15 +6,20 @@
 
 mod batch;
 mod builder;
+mod compute;
+mod compute_options;
 mod counter;
 mod deadlines;
 mod entry;
+mod flights;
 mod found;
 mod groups;
 mod idle;
 mod insert;
 mod insertion;
+mod key_lock;
 mod listing;
+mod obtained;
 mod removal;
 mod settings;
 mod statistics;
@@ -24,11 +29,16 @@ mod tests;
 mod touch;
 #[cfg(feature = "serde")]
 mod typed;
+mod usability;
 
+use std::borrow::Cow;
+use std::convert::Infallible;
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::engine::handle::Handle;
 use crate::engine::read::lookup::{self, Answer};
 use crate::engine::statistics::Counter;
 use crate::engine::write::limits;
@@ -38,18 +48,23 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::freshness::Freshness;
 use crate::format::internal::{self, GroupKind};
 use crate::format::record::Traits;
+use crate::lock::PerProcess;
 use crate::mmap_cache::MmapCache;
 use crate::os::clock::unix_millis;
 
+use crate::cache::compute::{Reply, Shared, Since, Store};
+use crate::cache::flights::Flights;
 use crate::cache::found::Found;
 use crate::cache::groups::GroupMemory;
 use crate::cache::removal::OnRemoval;
 
 pub use crate::cache::batch::CacheWriter;
 pub use crate::cache::builder::CacheBuilder;
+pub use crate::cache::compute_options::ComputeOptions;
 pub use crate::cache::entry::CacheEntry;
 pub use crate::cache::insert::InsertOptions;
 pub use crate::cache::listing::{CacheEntries, CacheKeys};
+pub use crate::cache::obtained::{ComputeError, Obtained, Origin};
 pub use crate::cache::settings::{CacheSettings, Eviction};
 pub use crate::cache::statistics::{CacheCounts, CacheStats, Metric, MetricKind};
 #[cfg(feature = "serde")]
@@ -101,6 +116,8 @@ pub use crate::engine::RemovalCause;
 pub struct Cache {
     cache: MmapCache,
     groups: GroupMemory,
+    /// The computations that callers of this handle are at, or wait for.
+    flights: PerProcess<Arc<Flights<Shared>>>,
     on_removal: Option<OnRemoval>,
 }
 
@@ -373,6 +390,161 @@ impl Cache {
             let terms = insertion::terms(writer, options)?;
             insertion::put(self, writer, key, &stored, terms).map(Some)
         })
+    }
+
+    /// Returns the value of a key. If there is no fresh one, computes it with `f` and stores it: one
+    /// computation at a time for a key, over all threads and processes. The others wait for it and take
+    /// its value.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// use std::time::Duration;
+    /// use mmapcache::{Cache, InsertOptions, Origin};
+    ///
+    /// let cache = Cache::open(dir.path().join("pages"))?;
+    /// let hour = InsertOptions::new().ttl(Duration::from_secs(3_600));
+    /// let page = cache.get_or_insert_with("/", hour, || "<h1>Hello</h1>")?;
+    /// assert_eq!((&page.value[..], page.origin), (&b"<h1>Hello</h1>"[..], Origin::Computed));
+    /// let page = cache.get_or_insert_with("/", hour, || panic!("it is stored") as String)?;
+    /// assert_eq!(page.origin, Origin::Stored);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Concurrency
+    ///
+    /// `f` runs without the writer lock, and without any lock that another key needs; it may use the
+    /// cache, and compute other keys. Asking for the same key within `f`, in the same thread and by the
+    /// same handle, is [`ErrorKind::AlreadyComputing`].
+    ///
+    /// If `f` fails or panics, one of the waiters computes next; the panic unwinds to its caller. If the
+    /// process that computes dies, by whatever cause, a waiter begins at most 10 ms later. A computation
+    /// that lasts longer than the [`patience`](ComputeOptions::patience) of a waiter, in a stopped
+    /// process for example, is joined by one more; so is one of two computations that wait for each
+    /// other. Each stuck computation costs a waiter its patience once.
+    ///
+    /// A value that another call stored under the key during the computation stays, and is returned: what
+    /// was computed from older data does not replace it. If a group of the value was invalidated during
+    /// the computation, the value is returned and not stored. A removal of the key during it is not noticed.
+    /// If the files are replaced during it ([`clear`](Self::clear), a repair), another one may begin.
+    ///
+    /// Waiters of another process look for the value after pauses of a quarter of the time that they have
+    /// waited, 50 us to 10 ms; those of this handle are woken. A value that expires before they look is
+    /// computed once for each process. A forked child takes part in no computation of its parent; one that
+    /// is forked inside `f` goes on with `f` on its own. Where the system lacks locks of open file
+    /// descriptions (all but Linux), processes do not wait for each other.
+    ///
+    /// # Stale values
+    ///
+    /// Within the time in which a stale value is served, and for
+    /// [early recomputations](ComputeOptions::early), one caller computes and returns the new value;
+    /// the others return the old one at once. A [negative](Self::insert_absent) entry counts as none.
+    ///
+    /// # Errors
+    ///
+    /// - [`ComputeError::NotStored`], with the value, for the errors of [`MmapCache::put`].
+    /// - [`ComputeError::Cache`] for an error of a lookup, if the index cannot be opened for the lock, and
+    ///   if a computation is needed by a read-only handle ([`ErrorKind::ReadOnly`]).
+    ///
+    /// # Cost
+    ///
+    /// A hit is one lookup, without a lock and without a system call. A computation opens the index once:
+    /// it takes one file descriptor and some eight system calls besides `f` and the put.
+    pub fn get_or_insert_with<V: Into<Vec<u8>>>(
+        &self,
+        key: impl AsRef<[u8]>,
+        options: impl Into<ComputeOptions>,
+        f: impl FnOnce() -> V,
+    ) -> std::result::Result<Obtained, ComputeError<Infallible>> {
+        self.get_or_try_insert_with(key, options, || Ok(f()))
+    }
+
+    /// As [`get_or_insert_with`](Self::get_or_insert_with), for a computation that may fail. What failed
+    /// is not stored: [`stale_on_error`](ComputeOptions::stale_on_error) says whether an expired value may
+    /// stand in for it.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ComputeError::Failed`] with the error of `f`, and the errors of
+    /// [`get_or_insert_with`](Self::get_or_insert_with).
+    pub fn get_or_try_insert_with<V: Into<Vec<u8>>, E>(
+        &self,
+        key: impl AsRef<[u8]>,
+        options: impl Into<ComputeOptions>,
+        f: impl FnOnce() -> std::result::Result<V, E>,
+    ) -> std::result::Result<Obtained, ComputeError<E>> {
+        let (key, options) = (key.as_ref(), options.into());
+        let f = || f().map(|value| Some(value.into()));
+        let reply = compute::obtain(self, key, &options, false, f);
+        self.count_reply(reply).map(Reply::into_obtained)
+    }
+
+    /// As [`get_or_try_insert_with`](Self::get_or_try_insert_with), for keys that may be known not to
+    /// exist: `None` is stored as a negative entry, for [`absent_for`](ComputeOptions::absent_for), and
+    /// returned without a computation while that is fresh.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`get_or_try_insert_with`](Self::get_or_try_insert_with); the error of the
+    /// put itself for a negative entry that could not be stored.
+    pub fn get_or_try_insert_optional_with<V: Into<Vec<u8>>, E>(
+        &self,
+        key: impl AsRef<[u8]>,
+        options: impl Into<ComputeOptions>,
+        f: impl FnOnce() -> std::result::Result<Option<V>, E>,
+    ) -> std::result::Result<Option<Obtained>, ComputeError<E>> {
+        let (key, options) = (key.as_ref(), options.into());
+        let f = || f().map(|value| value.map(Into::into));
+        let reply = compute::obtain(self, key, &options, true, f);
+        self.count_reply(reply).map(Reply::into_optional)
+    }
+
+    /// As [`get_or_try_insert_with`](Self::get_or_try_insert_with), as a future for any executor: a task
+    /// that waits holds no thread. `sleep` is the executor's timer, such as `tokio::time::sleep`.
+    ///
+    /// Of the tasks and threads of this handle that wait for a key, the timer wakes one, to look for the
+    /// computation of another process; the others are woken when there is a value. Dropping the future
+    /// ends its computation, and another one begins.
+    ///
+    /// Lookups and the put run in the task itself. They take microseconds, unless the files are not in
+    /// memory or the disk is slow, and the put waits for the writer lock: call it by the executor's means
+    /// for blocking code then. Asking for the same key within `f` is not noticed, and costs the patience.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`get_or_try_insert_with`](Self::get_or_try_insert_with).
+    pub async fn get_or_try_insert_async<V: Into<Vec<u8>>, E, D, F>(
+        &self,
+        key: impl AsRef<[u8]>,
+        options: impl Into<ComputeOptions>,
+        sleep: impl Fn(Duration) -> D,
+        f: impl FnOnce() -> F,
+    ) -> std::result::Result<Obtained, ComputeError<E>>
+    where
+        D: Future<Output = ()>,
+        F: Future<Output = std::result::Result<V, E>>,
+    {
+        let options = options.into();
+        let f = || async { f().await.map(|value| Some(value.into())) };
+        let reply = compute::obtain_async(self, key.as_ref(), &options, sleep, f).await;
+        self.count_reply(reply).map(Reply::into_obtained)
+    }
+
+    /// Counts a lookup that may have computed, by where its value came from.
+    fn count_reply<E>(
+        &self,
+        reply: std::result::Result<Reply, ComputeError<E>>,
+    ) -> std::result::Result<Reply, ComputeError<E>> {
+        let counter = match &reply {
+            Ok(reply) if reply.origin == Origin::Stored && reply.value.is_none() => {
+                Counter::NegativeHits
+            }
+            Ok(reply) if reply.origin == Origin::Stored => Counter::Hits,
+            Ok(reply) if reply.origin == Origin::Stale => Counter::StaleHits,
+            _ => Counter::Misses,
+        };
+        self.cache.handle().count(counter, 1);
+        self.report_removals();
+        reply
     }
 
     /// Stores that a key is known not to exist, for a time: a negative entry, which
@@ -806,6 +978,63 @@ impl Cache {
 impl Drop for Cache {
     fn drop(&mut self) {
         self.cache.handle().fold_statistics();
+    }
+}
+
+impl Store for Cache {
+    fn handle(&self) -> &Handle {
+        self.cache.handle()
+    }
+
+    fn flights(&self) -> &Arc<Flights<Shared>> {
+        &self.flights
+    }
+
+    fn find_readable(&self, key: &[u8]) -> Result<Option<Found>> {
+        self.check_key(key)?;
+        let found = self.find_undamaged(key)?;
+        if let Some(found) = &found
+            && found.traits.is_idle()
+            && found.is_served()
+        {
+            self.renew(key, found);
+        }
+        Ok(found)
+    }
+
+    fn begin(&self) -> Result<Version> {
+        self.last_version()
+    }
+
+    fn store_unless_newer(
+        &self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        options: &InsertOptions,
+        since: Since,
+    ) -> Result<Option<Found>> {
+        let stored = value.map_or(Cow::Borrowed(&[][..]), |value| options.stored(value));
+        self.check_put(key, &stored)?;
+        self.change(|writer| {
+            if let Some(found) = self.find_served(key)?
+                && Some(found.version) != since.seen
+            {
+                return Ok(Some(found));
+            }
+            let groups = options.extension();
+            if !groups::are_older(self.cache.handle(), &self.groups, groups, since.begun)? {
+                return Ok(None);
+            }
+            let terms = insertion::terms(writer, options)?;
+            let terms = match value {
+                Some(_) => terms,
+                None => Terms {
+                    traits: Traits::NEGATIVE,
+                    ..terms
+                },
+            };
+            insertion::put(self, writer, key, &stored, terms).map(|_| None)
+        })
     }
 }
 

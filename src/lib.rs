@@ -111,7 +111,8 @@ cfg_if! {
 
         pub use cache::{
             Cache, CacheBuilder, CacheCounts, CacheEntry, CacheSettings, CacheStats, CacheWriter,
-            Eviction, InsertOptions, Metric, MetricKind, RemovalCause,
+            ComputeError, ComputeOptions, Eviction, InsertOptions, Metric, MetricKind, Obtained,
+            Origin, RemovalCause,
         };
         #[cfg(feature = "serde")]
         pub use cache::TypedCache;

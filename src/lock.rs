@@ -16,6 +16,7 @@ use crate::format::LockKind;
 use crate::format::lock::OWNER_IDS;
 use crate::sync::Word;
 
+mod byte_lock;
 mod flock;
 mod fork;
 mod futex;
@@ -25,6 +26,7 @@ mod mutex;
 mod mutex_state;
 mod ofd;
 
+pub(crate) use crate::lock::byte_lock::ByteLock;
 #[cfg(any(feature = "dict", feature = "intern"))]
 pub(crate) use crate::lock::fork::Abandoned;
 #[cfg(feature = "intern")]

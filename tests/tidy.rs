@@ -13,7 +13,7 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The modules, bottom to top. A file may use those of lower rows only, and none of its own row. A
 /// module without a row belongs to the row of its parent.
-const LAYERS: [&[&str]; 58] = [
+const LAYERS: [&[&str]; 61] = [
     &["error", "sync"],
     &["fuzzing", "codec"],
     &["format"],
@@ -96,9 +96,19 @@ const LAYERS: [&[&str]; 58] = [
     &["cache::groups", "cache::insert"],
     &["cache::deadlines"],
     &["cache::found"],
-    &["cache::entry", "cache::removal", "cache::counter"],
+    &[
+        "cache::entry",
+        "cache::removal",
+        "cache::counter",
+        "cache::obtained",
+        "cache::flights",
+        "cache::key_lock",
+    ],
     &["cache::touch"],
     &["cache::idle"],
+    &["cache::compute_options"],
+    &["cache::usability"],
+    &["cache::compute"],
     &["cache"],
     &["labels::id"],
     &["labels::iter"],

@@ -16,6 +16,7 @@ use crate::engine::{Options, Writer};
 use crate::error::{ErrorKind, Result};
 use crate::format::record::Variant;
 use crate::format::settings::Settings;
+use crate::lock::PerProcess;
 use crate::mmap_cache::MmapCache;
 
 /// The largest segment of a cache without a bound.
@@ -202,6 +203,7 @@ impl CacheBuilder {
         Ok(Cache {
             cache,
             groups: GroupMemory::new(),
+            flights: PerProcess::new(),
             on_removal: self.on_removal,
         })
     }

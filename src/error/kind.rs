@@ -37,6 +37,12 @@ pub enum ErrorKind {
     /// end.
     #[error("this thread already holds the writer; use that writer, or drop it first")]
     AlreadyWriting,
+    /// This thread computes the value of this key, and asks for it again within that computation: waiting
+    /// for it would never end.
+    #[error(
+        "this thread is computing the value of this key; compute it without asking the cache for it"
+    )]
+    AlreadyComputing,
     /// This process is a forked child, and its parent began the writer, backup or repair and goes on with
     /// it. The child must begin its own.
     #[error(

@@ -5,6 +5,11 @@
 /// The byte of the index file that a contender with owner id 0 would lock. No file is as long.
 #[cfg(all(target_os = "linux", not(loom)))]
 pub(crate) const FIRST_LIVENESS_BYTE: i64 = 1 << 62;
+/// The byte of the index file that a computation of a key locks whose number is 0.
+#[cfg(all(target_os = "linux", not(loom)))]
+pub(crate) const FIRST_COMPUTATION_BYTE: i64 = 1 << 61;
+/// Computations of a key have numbers below this.
+pub(crate) const COMPUTATIONS: u64 = 1 << 61;
 /// The limit of owner ids, which are not 0.
 pub(crate) const OWNER_IDS: u32 = 1 << 31;
 

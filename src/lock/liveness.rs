@@ -44,14 +44,21 @@ fn random_id() -> u32 {
 /// Returns whether no process has an id (any more).
 #[cfg(all(target_os = "linux", not(loom)))]
 pub(super) fn is_dead(file: &File, id: u32) -> io::Result<bool> {
-    let asked = control(file, libc::F_OFD_GETLK, libc::F_WRLCK, id)?;
+    let byte = FIRST_LIVENESS_BYTE + i64::from(id);
+    let asked = control(file, libc::F_OFD_GETLK, libc::F_WRLCK, byte)?;
     Ok(i32::from(asked.l_type) == libc::F_UNLCK)
 }
 
 /// Locks the byte of an id. Returns false if another description has it.
 #[cfg(all(target_os = "linux", not(loom)))]
 fn lock(file: &File, id: u32) -> io::Result<bool> {
-    match control(file, libc::F_OFD_SETLK, libc::F_WRLCK, id) {
+    lock_byte(file, FIRST_LIVENESS_BYTE + i64::from(id))
+}
+
+/// Locks a byte. Returns false if another description has it.
+#[cfg(all(target_os = "linux", not(loom)))]
+pub(super) fn lock_byte(file: &File, byte: i64) -> io::Result<bool> {
+    match control(file, libc::F_OFD_SETLK, libc::F_WRLCK, byte) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
         Err(error) if error.raw_os_error() == Some(libc::EACCES) => Ok(false),
@@ -62,17 +69,22 @@ fn lock(file: &File, id: u32) -> io::Result<bool> {
 /// Unlocks the byte before its description is closed.
 #[cfg(all(target_os = "linux", not(loom)))]
 pub(super) fn release(file: &File, id: u32) {
-    // If this fails, closing the description unlocks it.
-    let _ = control(file, libc::F_OFD_SETLK, libc::F_UNLCK, id);
+    unlock_byte(file, FIRST_LIVENESS_BYTE + i64::from(id));
 }
 
 #[cfg(all(target_os = "linux", not(loom)))]
-fn control(file: &File, command: i32, kind: i32, id: u32) -> io::Result<libc::flock> {
+pub(super) fn unlock_byte(file: &File, byte: i64) {
+    // If this fails, closing the description unlocks it.
+    let _ = control(file, libc::F_OFD_SETLK, libc::F_UNLCK, byte);
+}
+
+#[cfg(all(target_os = "linux", not(loom)))]
+fn control(file: &File, command: i32, kind: i32, start: i64) -> io::Result<libc::flock> {
     use std::os::fd::AsRawFd;
     let mut byte = libc::flock {
         l_type: kind as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: FIRST_LIVENESS_BYTE + i64::from(id),
+        l_start: start,
         l_len: 1,
         l_pid: 0,
     };

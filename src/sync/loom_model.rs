@@ -202,6 +202,12 @@ impl Word {
         self.plain.fetch_max(value, order)
     }
 
+    /// For words that no model shares.
+    pub(crate) fn fetch_add(&self, more: u64, order: Ordering) -> u64 {
+        assert!(self.shared().is_none());
+        self.plain.fetch_add(more, order)
+    }
+
     /// For words of one handle only.
     pub(crate) fn swap(&self, value: u64, order: Ordering) -> u64 {
         assert!(self.id.is_none());

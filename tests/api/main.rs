@@ -18,14 +18,14 @@ use render::Crate;
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// The most structs, enums and traits that the root and some modules may export.
 const MOST_TYPES: [(&str, usize); 5] = [
-    ("", 41),
+    ("", 45),
     ("dict::", 16),
     ("inspect::", 13),
     ("intern::", 12),
     ("iter::", 7),
 ];
 /// All of them together: 70 before `Cache`, whose types come on top.
-const MOST_IN_ALL: usize = 88;
+const MOST_IN_ALL: usize = 92;
 
 /// Runs rustdoc on the library with all features, and returns its JSON file.
 fn rustdoc_json() -> PathBuf {

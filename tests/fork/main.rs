@@ -10,6 +10,7 @@
 mod caches;
 #[path = "../child/mod.rs"]
 mod child;
+mod computations;
 #[cfg(feature = "dict")]
 mod dictionaries;
 mod handles;
@@ -31,7 +32,7 @@ type Role = (&'static str, fn(&child::Part));
 /// Not a test: the entry point of the child processes.
 #[test]
 fn child() {
-    let roles = [HANDLES, MEMORY, DICTIONARIES].concat();
+    let roles = [HANDLES, MEMORY, DICTIONARIES, COMPUTATIONS].concat();
     child::play(&roles);
 }
 
@@ -56,6 +57,21 @@ const MEMORY: &[Role] = &[
     ("forks while it decodes", memory::forks_while_it_decodes),
     ("uses labels amid threads", memory::uses_labels_amid_threads),
     ("makes pools amid threads", memory::makes_pools_amid_threads),
+];
+
+const COMPUTATIONS: &[Role] = &[
+    (
+        "waits for the parent's computation",
+        computations::waits_for_the_parents_computation,
+    ),
+    (
+        "forks within a computation",
+        computations::forks_within_a_computation,
+    ),
+    (
+        "leaves a child amid a computation",
+        computations::leaves_a_child_amid_a_computation,
+    ),
 ];
 
 #[cfg(not(feature = "dict"))]

@@ -1,0 +1,474 @@
+//! One computation of the value of a key, over threads, tasks and processes.
+//!
+//! Two stages: among the callers of one handle, `flights` chooses one; among these of all handles and
+//! processes, `key_lock` does. The rules are in [`Attempt::step`], which never waits; [`obtain`] waits
+//! for it as a thread, [`obtain_async`] as a task. May call its siblings below it, `engine::handle`
+//! and `engine::read::lookup`.
+
+#[cfg(test)]
+mod tests;
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
+
+use crate::cache::compute_options::ComputeOptions;
+use crate::cache::flights::{Flight, Flights, Joined, Lead, Outcome};
+use crate::cache::found::Found;
+use crate::cache::insert::InsertOptions;
+use crate::cache::key_lock::{KeyLock, Next, Pace};
+use crate::cache::obtained::{ComputeError, Obtained, Origin};
+use crate::cache::usability::{self, Usability};
+use crate::engine::Version;
+use crate::engine::handle::Handle;
+use crate::error::{self, ErrorKind};
+use crate::os::clock::unix_millis;
+use crate::os::random;
+
+/// Replacements of the files during one call's contention for a key, before it gives up.
+const REPLACEMENTS: u32 = 100;
+
+/// A value; `None` if the key is known not to exist.
+pub(super) type Value = Option<Vec<u8>>;
+
+/// A value for the waiters of a flight, and where they say that it came from.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    value: Option<Arc<Vec<u8>>>,
+    origin: Origin,
+}
+
+/// The cache, as computations use it.
+pub(super) trait Store {
+    fn handle(&self) -> &Handle;
+
+    fn flights(&self) -> &Arc<Flights<Shared>>;
+
+    /// Finds an entry, whatever its state. A damaged one is absent.
+    fn find_readable(&self, key: &[u8]) -> error::Result<Option<Found>>;
+
+    /// Returns the version of the last change before a computation that begins now.
+    fn begin(&self) -> error::Result<Version>;
+
+    /// Stores a value, or that there is none, unless the key has a fresh or stale entry that is newer
+    /// than the computation; returns that entry then. Stores nothing if a group of the value was
+    /// invalidated during the computation.
+    fn store_unless_newer(
+        &self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        options: &InsertOptions,
+        since: Since,
+    ) -> error::Result<Option<Found>>;
+}
+
+/// The moment at which a computation began.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Since {
+    /// The version of the entry that was there, if there was one.
+    pub seen: Option<u64>,
+    /// The version of the last change of any entry.
+    pub begun: Version,
+}
+
+/// What a call returns: a value, or that there is none, and where that came from.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Reply {
+    pub value: Value,
+    pub origin: Origin,
+}
+
+impl Reply {
+    /// Returns the value; `None` if the key is known not to exist.
+    pub(super) fn into_optional(self) -> Option<Obtained> {
+        let Self { value, origin } = self;
+        value.map(|value| Obtained { value, origin })
+    }
+
+    /// Returns the value, for a caller that accepts nothing else.
+    pub(super) fn into_obtained(self) -> Obtained {
+        debug_assert!(self.value.is_some(), "negative entries were not accepted");
+        Obtained {
+            value: self.value.unwrap_or_default(),
+            origin: self.origin,
+        }
+    }
+}
+
+/// An entry that is not fresh, or is to be recomputed early.
+#[derive(Debug)]
+struct Spare {
+    value: Value,
+    /// Where it comes from if another caller recomputes it; `None` if it must be waited for.
+    at_once: Option<Origin>,
+    on_error: Origin,
+}
+
+/// A call that looks for a value until it may compute it. Dropping it lets another one compute.
+struct Attempt<'a, S: Store> {
+    store: &'a S,
+    key: &'a [u8],
+    options: &'a ComputeOptions,
+    accepts_absent: bool,
+    /// `None` for a task.
+    thread: Option<ThreadId>,
+    spare: Option<Spare>,
+    /// The version of the entry that was seen last.
+    seen: Option<u64>,
+    draw: Option<f64>,
+    pace: Pace,
+    stuck: Option<Arc<Flight<Shared>>>,
+    // Dropped in this order: a waiter that the flight wakes finds the byte free.
+    lock: Option<KeyLock>,
+    lead: Option<Lead<Shared>>,
+}
+
+/// What a call does next.
+enum Step {
+    Ready(Reply),
+    /// Wait for another caller of this handle.
+    Join(Arc<Flight<Shared>>, Option<Instant>),
+    /// Wait for another process, or another handle.
+    Pause(Duration),
+    /// Compute the value.
+    Compute,
+}
+
+impl<'a, S: Store> Attempt<'a, S> {
+    fn new(
+        store: &'a S,
+        key: &'a [u8],
+        options: &'a ComputeOptions,
+        accepts_absent: bool,
+        is_task: bool,
+    ) -> Self {
+        Self {
+            store,
+            key,
+            options,
+            accepts_absent,
+            thread: (!is_task).then(|| thread::current().id()),
+            spare: None,
+            seen: None,
+            draw: None,
+            pace: Pace::new(options.patience_of_call()),
+            stuck: None,
+            lock: None,
+            lead: None,
+        }
+    }
+
+    /// Looks for the value, and contends for its computation. Never waits.
+    fn step(&mut self) -> error::Result<Step> {
+        if let Some(reply) = self.look()? {
+            return Ok(Step::Ready(self.end_with(reply)));
+        }
+        if self.store.handle().options.read_only {
+            return match self.take_spare_at_once() {
+                Some(reply) => Ok(Step::Ready(reply)),
+                None => Err(ErrorKind::ReadOnly.at(&self.store.handle().path)),
+            };
+        }
+        self.pace.begin();
+        if self.lead.is_none()
+            && let Some(step) = self.join()?
+        {
+            return Ok(step);
+        }
+        self.contend()
+    }
+
+    /// Looks the key up. Returns what the caller takes at once, and keeps what it may take later.
+    fn look(&mut self) -> error::Result<Option<Reply>> {
+        let found = self.store.find_readable(self.key)?;
+        self.spare = None;
+        self.seen = found.as_ref().map(|found| found.version);
+        let Some(mut found) = found else {
+            return Ok(None);
+        };
+        let is_negative = found.traits.is_negative();
+        if is_negative && !self.accepts_absent {
+            return Ok(None);
+        }
+        let value = (!is_negative).then(|| std::mem::take(&mut found.value));
+        let (store, draw) = (self.store, &mut self.draw);
+        let settings = || {
+            let generation = store.handle().generation.load();
+            generation.header().settings().unwrap_or_default()
+        };
+        let draw = || *draw.get_or_insert_with(random_share);
+        let now = unix_millis();
+        let (at_once, on_error) = match usability::decide(&found, self.options, now, settings, draw)
+        {
+            Usability::Fresh => {
+                let origin = match self.pace.has_begun() {
+                    true => Origin::Awaited,
+                    false => Origin::Stored,
+                };
+                return Ok(Some(Reply { value, origin }));
+            }
+            Usability::Early => (Some(Origin::Stored), Origin::Stored),
+            Usability::Stale => (Some(Origin::Stale), Origin::StaleOnError),
+            Usability::Expired { on_error: true } => (None, Origin::StaleOnError),
+            Usability::Expired { on_error: false } => return Ok(None),
+        };
+        self.spare = Some(Spare {
+            value,
+            at_once,
+            on_error,
+        });
+        Ok(None)
+    }
+
+    /// Joins the callers of this handle. `None` if this one leads.
+    fn join(&mut self) -> error::Result<Option<Step>> {
+        let stuck = self.stuck.take();
+        match (self.store.flights()).join(self.key, self.thread, stuck.as_ref()) {
+            Joined::Lead(lead) => {
+                self.lead = Some(lead);
+                Ok(None)
+            }
+            Joined::Own => match self.take_spare_at_once() {
+                Some(reply) => Ok(Some(Step::Ready(reply))),
+                None => Err(ErrorKind::AlreadyComputing.at(&self.store.handle().path)),
+            },
+            Joined::Wait(flight) => Ok(Some(match self.take_spare_at_once() {
+                Some(reply) => Step::Ready(reply),
+                None => {
+                    if stuck.is_some() {
+                        // Another caller has replaced the flight that was stuck.
+                        self.pace.restart();
+                    }
+                    Step::Join(flight, self.pace.deadline())
+                }
+            })),
+        }
+    }
+
+    /// Contends with other processes and handles, as the one of this handle that leads.
+    fn contend(&mut self) -> error::Result<Step> {
+        let handle = self.store.handle();
+        let mut replaced = 0;
+        loop {
+            let lock = match self.lock.take() {
+                Some(lock) if lock.is_own() => lock,
+                _ => KeyLock::open(handle, self.key)?,
+            };
+            let lock = self.lock.insert(lock);
+            if lock.try_lock(handle, self.pace.level())? {
+                if !lock.is_current(handle)? {
+                    // Others contend for a byte of the new files.
+                    self.lock = None;
+                    replaced += 1;
+                    if replaced == REPLACEMENTS {
+                        let (what, attempts) = ("the files", REPLACEMENTS);
+                        return Err(ErrorKind::Contended { what, attempts }.at(&handle.path));
+                    }
+                    continue;
+                }
+                // Another one may have stored the value before it released the byte.
+                return Ok(match self.look()? {
+                    Some(reply) => Step::Ready(self.end_with(reply)),
+                    None => Step::Compute,
+                });
+            }
+            if let Some(reply) = self.take_spare_at_once() {
+                return Ok(Step::Ready(self.end_with(reply)));
+            }
+            match self.pace.next() {
+                Next::Pause(pause) => return Ok(Step::Pause(pause)),
+                Next::Level(_) => {}
+                Next::Alone => {
+                    self.lock = None;
+                    return Ok(Step::Compute);
+                }
+            }
+        }
+    }
+
+    /// Takes the value of a flight that has ended; `None` if the caller must begin again.
+    fn joined(
+        &mut self,
+        flight: Arc<Flight<Shared>>,
+        outcome: Option<Outcome<Shared>>,
+    ) -> Option<Reply> {
+        match outcome {
+            Some(Outcome::Done(Shared { value, origin }))
+                if value.is_some() || self.accepts_absent =>
+            {
+                let value = value.map(Arc::unwrap_or_clone);
+                return Some(Reply { value, origin });
+            }
+            Some(_) => self.pace.restart(),
+            // It waits no longer: `Pace::next` leads to the next level.
+            None => self.stuck = Some(flight),
+        }
+        None
+    }
+
+    fn take_spare_at_once(&mut self) -> Option<Reply> {
+        let Spare { value, at_once, .. } = self.spare.take_if(|spare| spare.at_once.is_some())?;
+        let origin = at_once?;
+        Some(Reply { value, origin })
+    }
+
+    /// Gives a reply to the callers of this handle that wait for it, if this one leads.
+    fn end_with(&mut self, reply: Reply) -> Reply {
+        self.lock = None;
+        let Some(lead) = self.lead.take() else {
+            return reply;
+        };
+        let origin = match reply.origin {
+            Origin::Stored | Origin::Computed => Origin::Awaited,
+            origin => origin,
+        };
+        let value = reply.value.map(Arc::new);
+        let shared = value.clone();
+        lead.end(Shared {
+            value: shared,
+            origin,
+        });
+        Reply {
+            value: value.map(Arc::unwrap_or_clone),
+            origin: reply.origin,
+        }
+    }
+
+    /// Stores what the computation returned, and lets others have it.
+    fn finish<E>(
+        mut self,
+        computed: Result<Value, E>,
+        cost: Duration,
+        begun: Version,
+    ) -> Result<Reply, ComputeError<E>> {
+        let since = Since {
+            seen: self.seen,
+            begun,
+        };
+        let value = match computed {
+            Ok(value) => value,
+            Err(error) => {
+                let Some(spare) = self.spare.take() else {
+                    return Err(ComputeError::Failed(error));
+                };
+                return Ok(self.end_with(Reply {
+                    value: spare.value,
+                    origin: spare.on_error,
+                }));
+            }
+        };
+        let options = self.options.to_store(value.is_none(), cost);
+        let stored = self
+            .store
+            .store_unless_newer(self.key, value.as_deref(), &options, since);
+        let reply = match stored {
+            Ok(Some(other)) if self.accepts_absent || !other.traits.is_negative() => Reply {
+                value: (!other.traits.is_negative()).then_some(other.value),
+                origin: Origin::Awaited,
+            },
+            Ok(_) => Reply {
+                value,
+                origin: Origin::Computed,
+            },
+            Err(error) => {
+                // The waiters of this handle take the value all the same.
+                let reply = self.end_with(Reply {
+                    value,
+                    origin: Origin::Computed,
+                });
+                return Err(match reply.value {
+                    Some(value) => ComputeError::NotStored { value, error },
+                    None => ComputeError::Cache(error),
+                });
+            }
+        };
+        Ok(self.end_with(reply))
+    }
+}
+
+/// Returns a random number above 0 and at most 1.
+fn random_share() -> f64 {
+    const BITS: u32 = 53;
+    let drawn = random::number() >> (u64::BITS - BITS);
+    (drawn + 1) as f64 / (1_u64 << BITS) as f64
+}
+
+/// Returns the value of a key; computes it if there is none and no other caller does.
+pub(super) fn obtain<S: Store, E>(
+    store: &S,
+    key: &[u8],
+    options: &ComputeOptions,
+    accepts_absent: bool,
+    compute: impl FnOnce() -> Result<Value, E>,
+) -> Result<Reply, ComputeError<E>> {
+    let mut attempt = Attempt::new(store, key, options, accepts_absent, false);
+    loop {
+        match attempt.step()? {
+            Step::Ready(reply) => return Ok(reply),
+            Step::Compute => break,
+            Step::Pause(pause) => thread::sleep(pause),
+            Step::Join(flight, deadline) => {
+                let outcome = flight.wait(deadline);
+                if let Some(reply) = attempt.joined(flight, outcome) {
+                    return Ok(reply);
+                }
+            }
+        }
+    }
+    let (version, began) = (store.begin()?, Instant::now());
+    let computed = compute();
+    attempt.finish(computed, began.elapsed(), version)
+}
+
+/// As [`obtain`], as a task. `sleep` returns a future that is ready after a time.
+pub(super) async fn obtain_async<S, E, D, F>(
+    store: &S,
+    key: &[u8],
+    options: &ComputeOptions,
+    sleep: impl Fn(Duration) -> D,
+    compute: impl FnOnce() -> F,
+) -> Result<Reply, ComputeError<E>>
+where
+    S: Store,
+    D: Future<Output = ()>,
+    F: Future<Output = Result<Value, E>>,
+{
+    let mut attempt = Attempt::new(store, key, options, false, true);
+    loop {
+        match attempt.step()? {
+            Step::Ready(reply) => return Ok(reply),
+            Step::Compute => break,
+            Step::Pause(pause) => sleep(pause).await,
+            Step::Join(flight, deadline) => {
+                let outcome = wait_as_task(&flight, deadline, &sleep).await;
+                if let Some(reply) = attempt.joined(flight, outcome) {
+                    return Ok(reply);
+                }
+            }
+        }
+    }
+    let (version, began) = (store.begin()?, Instant::now());
+    let computed = compute().await;
+    attempt.finish(computed, began.elapsed(), version)
+}
+
+async fn wait_as_task<D: Future<Output = ()>>(
+    flight: &Arc<Flight<Shared>>,
+    deadline: Option<Instant>,
+    sleep: &impl Fn(Duration) -> D,
+) -> Option<Outcome<Shared>> {
+    let mut waiting = pin!(flight.waiting());
+    let Some(deadline) = deadline else {
+        return Some(waiting.await);
+    };
+    let mut timer = pin!(sleep(deadline.saturating_duration_since(Instant::now())));
+    std::future::poll_fn(|context| {
+        if let Poll::Ready(outcome) = waiting.as_mut().poll(context) {
+            return Poll::Ready(Some(outcome));
+        }
+        timer.as_mut().poll(context).map(|()| None)
+    })
+    .await
+}
