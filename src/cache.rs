@@ -868,7 +868,12 @@ impl Cache {
         let (key, stored) = (key.as_ref(), options.stored(value.as_ref()));
         self.check_put(key, &stored)?;
         self.change(|writer| {
-            if !groups::are_older(self.cache.handle(), &self.groups, options.extension(), since)? {
+            if !groups::are_older(
+                self.cache.handle(),
+                &self.groups,
+                options.extension(),
+                since,
+            )? {
                 return Ok(None);
             }
             let terms = insertion::terms(writer, options)?;

@@ -118,6 +118,12 @@ impl Geometry {
         None
     }
 
+    /// Returns whether entries have a life: those of a `Cache`.
+    #[inline]
+    pub(crate) fn is_cache(&self) -> bool {
+        self.variant == record::Variant::Expiring
+    }
+
     /// Returns whether entries never change.
     pub(crate) fn is_append_only(&self) -> bool {
         self.append_only || self.variant == record::Variant::Numbered

@@ -103,7 +103,7 @@ impl Hash {
     /// Returns a number below `end` that is independent of the other bits.
     #[inline]
     pub(crate) fn choice(self, end: u32) -> u32 {
-        ((self.0 >> 24) as u8 as u32 * end) >> 8
+        (u32::from((self.0 >> 24) as u8) * end) >> 8
     }
 
     /// Returns the directory bits; the low `depth` of them are the index at that depth.

@@ -13,7 +13,7 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The modules, bottom to top. A file may use those of lower rows only, and none of its own row. A
 /// module without a row belongs to the row of its parent.
-const LAYERS: [&[&str]; 61] = [
+const LAYERS: [&[&str]; 62] = [
     &["error", "sync"],
     &["fuzzing", "codec"],
     &["format"],
@@ -50,6 +50,7 @@ const LAYERS: [&[&str]; 61] = [
     &[
         "engine::create",
         "engine::clean::batch",
+        "engine::clean::retention",
         "engine::read::expected_count",
     ],
     &["engine::write::mutator"],
@@ -60,7 +61,8 @@ const LAYERS: [&[&str]; 61] = [
         "engine::write::durability",
     ],
     &["engine::write::split", "engine::clean::reclaim"],
-    &["engine::write::put"],
+    &["engine::write::put", "engine::clean::validity"],
+    &["engine::clean::bound"],
     &["engine::clean::evacuate", "engine::recovery::in_flight"],
     &[
         "engine::recovery::losses",
@@ -75,7 +77,12 @@ const LAYERS: [&[&str]; 61] = [
     &["engine::switch"],
     &["engine::recovery::from_heap"],
     &["engine::write::session"],
-    &["engine::clean::policy", "engine::write::clear"],
+    &[
+        "engine::clean::eviction",
+        "engine::clean::expire",
+        "engine::write::clear",
+    ],
+    &["engine::clean::policy"],
     &[
         "engine::write::writer",
         "engine::read::iter",
@@ -105,7 +112,6 @@ const LAYERS: [&[&str]; 61] = [
         "cache::key_lock",
     ],
     &["cache::touch"],
-    &["cache::idle"],
     &["cache::compute_options"],
     &["cache::usability"],
     &["cache::compute"],

@@ -117,7 +117,7 @@ fn limited(
     Ok(Answer::Absent)
 }
 
-/// Returns `None` if the entry was replaced since it was read.
+/// Returns `None` if the entry was replaced since it was read. E1: everything that limits it decides.
 fn judge(
     handle: &Handle,
     memory: &GroupMemory,

@@ -7,11 +7,11 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::engine::{Version, Writer};
 use crate::engine::handle::Handle;
 use crate::engine::read::lookup::{self, Answer};
 use crate::engine::write::cache_words;
 use crate::engine::write::put::Terms;
+use crate::engine::{Version, Writer};
 use crate::error::Result;
 use crate::format::extension::Extension;
 use crate::format::internal;

@@ -65,7 +65,12 @@ pub(super) fn removed(handle: &Handle, key: &[u8], found: Option<&Found>) {
         _ => Counter::Removed,
     };
     handle.count(counter, 1);
-    note(handle, key, ended, found.map_or(0, |found| found.value.len()));
+    note(
+        handle,
+        key,
+        ended,
+        found.map_or(0, |found| found.value.len()),
+    );
 }
 
 /// Notes that an entry was replaced.

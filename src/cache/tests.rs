@@ -183,7 +183,10 @@ fn sweep_removes_expired_entries_only() {
     assert_eq!(cache.sweep().unwrap(), 0);
     // Put again after it was listed: the removal looks again under the lock.
     let mut listed = vec![1_u32.to_le_bytes().to_vec()];
-    assert_eq!(crate::cache::sweep::remove_ended(&cache, &mut listed).unwrap(), 0);
+    assert_eq!(
+        crate::cache::sweep::remove_ended(&cache, &mut listed).unwrap(),
+        0
+    );
     assert_eq!(cache.len_with_expired(), 2_000);
     for i in 0..3_000_u32 {
         let found = cache.get(i.to_le_bytes()).unwrap();

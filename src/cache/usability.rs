@@ -60,7 +60,10 @@ fn is_early_now(
     let (Some(deadline), Some(cost)) = (found.deadline, found.extension.cost) else {
         return false;
     };
-    let (left, cost) = (deadline.saturating_sub(now), Duration::from_micros(cost.get()));
+    let (left, cost) = (
+        deadline.saturating_sub(now),
+        Duration::from_micros(cost.get()),
+    );
     options.beta() > 0.0 && is_early(left, cost, options.beta(), draw)
 }
 
@@ -136,7 +139,10 @@ mod tests {
         let early = ComputeOptions::new().early(1.0);
         assert_eq!(decided(4_500, &early, 0.5), Usability::Early);
         assert_eq!(decided(4_000, &early, 0.5), Usability::Fresh);
-        assert_eq!(decided(4_999, &ComputeOptions::new(), 0.01), Usability::Fresh);
+        assert_eq!(
+            decided(4_999, &ComputeOptions::new(), 0.01),
+            Usability::Fresh
+        );
     }
 
     // Of many draws, the share of early ones is exp(-left / (beta * cost)).

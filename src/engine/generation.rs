@@ -11,6 +11,7 @@ use crate::error::{Corruption, Result};
 use crate::format::heap_addr::HeapAddr;
 use crate::format::record::Variant;
 use crate::format::segment::SegmentHeader;
+use crate::format::settings::{Bound, Settings};
 use crate::format::{Geometry, HashKind};
 use crate::hash::Hasher;
 use crate::heap::Segment;
@@ -110,6 +111,25 @@ impl Generation {
     /// Returns whether its keys have ids, and its entries never change; see `engine::ids`.
     pub(crate) fn is_numbered(&self) -> bool {
         self.variant() == Variant::Numbered
+    }
+
+    /// Returns whether it is that of a `Cache`.
+    #[inline]
+    pub(crate) fn is_cache(&self) -> bool {
+        self.table.geometry().is_cache()
+    }
+
+    /// Returns the limits and defaults of a `Cache`; `None` of other generations, and if they are
+    /// corrupt.
+    #[inline]
+    pub(crate) fn settings(&self) -> Option<Settings> {
+        self.is_cache().then(|| self.header().settings()).flatten()
+    }
+
+    /// Returns the bytes that the files of a `Cache` may take, if that is limited.
+    #[inline]
+    pub(crate) fn bound(&self) -> Option<Bound> {
+        self.settings()?.bound()
     }
 
     /// Returns how its records are laid out.

@@ -15,7 +15,6 @@ use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::MAX_KEY;
 use crate::format::index::HeaderStateWord;
-use crate::format::record::Variant;
 use crate::heap::Segment;
 use crate::lock::{self, Mutex};
 use crate::os::boot_id;
@@ -200,7 +199,7 @@ impl Handle {
     #[inline(never)]
     fn may_mark_now(&self, generation: &Generation) -> bool {
         let inode = generation.inode.1;
-        if self.options.read_only || generation.variant() != Variant::Expiring {
+        if self.options.read_only || !generation.is_cache() {
             return false;
         }
         let is_foreign = || {

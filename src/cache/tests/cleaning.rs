@@ -32,7 +32,7 @@ fn rebuilt(path: &Path, cache: Cache) -> Cache {
     Cache::open(path).unwrap()
 }
 
-// Entries of an invalidated group are dropped, and then the group's own entry; entries that were
+// E2: entries of an invalidated group are dropped, and then the group's own entry; entries that were
 // inserted after the invalidation stay.
 #[test]
 fn invalidated_entries_are_cleaned() {
@@ -51,7 +51,7 @@ fn invalidated_entries_are_cleaned() {
     assert!(cache.verify().run().unwrap().is_clean());
 }
 
-// Copied records lie in any order, so that cleaning may come to the group before its entries: it must
+// E2: copied records lie in any order, so that cleaning may come to the group before its entries: it must
 // keep the group then.
 #[test]
 fn copied_groups_outlive_their_entries() {
@@ -103,7 +103,9 @@ fn cleaning_ends_stored_deadlines() {
     let (_dir, path) = place();
     let cache = Cache::open_with(&path, &tiny()).unwrap();
     for i in 0..10_u32 {
-        cache.insert_with(i.to_le_bytes(), LONG, &ttl(HOUR)).unwrap();
+        cache
+            .insert_with(i.to_le_bytes(), LONG, &ttl(HOUR))
+            .unwrap();
     }
     for i in 0..5_u32 {
         assert!(cache.touch(i.to_le_bytes(), 2 * HOUR).unwrap());

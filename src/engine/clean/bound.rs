@@ -4,19 +4,12 @@
 //! oldest segment, evicts what it would otherwise move. May call `clean::reclaim`
 //! and what is below it.
 
-use crate::format::record::Variant;
 use crate::format::settings::{Bound, EvictionPolicy, Settings};
 
 use crate::engine::clean::reclaim;
 use crate::engine::clean::retention::Retention;
 use crate::engine::generation::Generation;
 use crate::engine::write::mutator::Mutator;
-
-/// Returns the bound of a generation's bytes; `None` if it has none.
-#[inline]
-pub(crate) fn of(generation: &Generation) -> Option<Bound> {
-    settings(generation)?.bound()
-}
 
 /// Returns whether a write has to clean for the bound. Segments that only wait for their removal do
 /// not count.
@@ -41,15 +34,6 @@ fn most_live(bound: Bound, generation: &Generation) -> u64 {
     bound.0.saturating_sub(others).max(bound.0 / 16) / 5 * 4
 }
 
-/// Returns the settings of a `Cache`; `None` of other caches, and if they are corrupt.
-#[inline]
-pub(crate) fn settings(generation: &Generation) -> Option<Settings> {
-    match generation.variant() {
-        Variant::Expiring => generation.header().settings(),
-        Variant::Versioned | Variant::Numbered => None,
-    }
-}
-
 /// Returns the bytes of blocks of all files.
 pub(crate) fn disk_bytes(generation: &Generation) -> u64 {
     let header = generation.header();
@@ -70,13 +54,13 @@ fn index_bytes(generation: &Generation) -> u64 {
 /// Returns what a step of cleaning keeps within the limits.
 pub(crate) fn retention(mutator: &Mutator) -> Retention {
     let generation = &mutator.generation;
-    let Some(settings) = settings(generation) else {
+    let Some(settings) = generation.settings() else {
         return Retention::ALL;
     };
     if settings.eviction == EvictionPolicy::Refuse {
         return Retention::ALL;
     }
-    let near = of(generation).filter(|&bound| is_near(bound, mutator));
+    let near = generation.bound().filter(|&bound| is_near(bound, mutator));
     let most_live = near.map_or(u64::MAX, |bound| most_live(bound, generation));
     let most_entries = fewest_entries(&settings).unwrap_or(u64::MAX);
     Retention {
@@ -96,7 +80,7 @@ fn fewest_entries(settings: &Settings) -> Option<u64> {
 
 /// Returns whether there are more entries than there may be.
 pub(crate) fn has_too_many(generation: &Generation) -> bool {
-    settings(generation).is_some_and(|settings| {
+    generation.settings().is_some_and(|settings| {
         settings.max_entries > 0
             && settings.eviction != EvictionPolicy::Refuse
             && generation.header().occupied() > settings.max_entries

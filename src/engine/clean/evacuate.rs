@@ -15,8 +15,8 @@ use crate::format::slot::RecordMeta;
 use crate::heap::Segment;
 
 use crate::engine::clean::batch::{Batch, PendingMove};
-use crate::engine::clean::retention::Fate;
-use crate::engine::clean::validity::{Judge, Validity};
+use crate::engine::clean::retention::{Fate, Retention, Validity};
+use crate::engine::clean::validity::Judge;
 use crate::engine::clean::{bound, reclaim, state};
 use crate::engine::generation::Generation;
 use crate::engine::open;
@@ -54,6 +54,19 @@ fn clean_before_last(mutator: &mut Mutator) -> WriteResult<()> {
         }
     }
     Ok(())
+}
+
+/// Walks about `budget` bytes of the oldest segment, and keeps what `retention` says.
+pub(crate) fn walk(mutator: &mut Mutator, budget: u64, retention: Retention) -> WriteResult<()> {
+    let header = mutator.generation.header();
+    if state::cursor(header).addr.segment == header.tail().segment {
+        // All dead records are in the last segment: rotate, and clean it from then on.
+        return heap_end::rotate_whole(mutator, 0);
+    }
+    mutator.retention = retention;
+    let walked = clean_step(mutator, budget);
+    mutator.retention = Retention::ALL;
+    walked
 }
 
 /// Continues through the oldest segment that is not evacuated, for about `budget` bytes. At its end
@@ -230,7 +243,7 @@ fn remove(
     debug_assert_eq!(target.link.addr(), moving.place, "as it was looked up");
     cache_words::note_evicted(generation.header(), moving.place.segment);
     if counter.is_none() {
-        // A reader that has an entry that it ended in hand must not find it gone.
+        // E2: a reader that has an entry in hand that it ended must not find it gone.
         cache_words::count_invalidation(generation.header());
     }
     put::drop_entry(generation, &target, moving.header.stored_bytes())?;

@@ -1,15 +1,15 @@
 //! Makes room in a `Cache`: before a put, after it, on a full disk, and when a caller asks.
 //!
 //! Walks the oldest segments, as cleaning does, and removes those that are empty then. May call
-//! `clean::policy` and everything below it.
+//! `write::session`, `clean::evacuate` and everything below them.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::record::{HEADER_BYTES, Variant};
+use crate::format::record::HEADER_BYTES;
 use crate::format::settings::{Bound, EvictionPolicy};
 
 use crate::engine::clean::bound::{self, disk_bytes};
 use crate::engine::clean::retention::Retention;
-use crate::engine::clean::{policy, reclaim, state};
+use crate::engine::clean::{evacuate, reclaim, state};
 use crate::engine::write::mutator::{Mutator, WriteResult};
 use crate::engine::write::session::Session;
 
@@ -34,10 +34,10 @@ const SHRINK: u64 = 4 << 20;
 /// if nothing may be evicted.
 #[inline]
 pub(crate) fn before_put(session: &mut Session<'_>, key: usize, value: usize) -> Result<()> {
-    if session.mutator.generation.variant() != Variant::Expiring {
+    if !session.mutator.generation.is_cache() {
         return Ok(());
     }
-    let Some(bound) = bound::of(&session.mutator.generation) else {
+    let Some(bound) = session.mutator.generation.bound() else {
         return Ok(());
     };
     let fixed = (HEADER_BYTES + key) as u64;
@@ -77,7 +77,7 @@ fn make_room(session: &mut Session<'_>, bound: Bound, bytes: u64) -> Result<()> 
             let mut retention = bound::retention(mutator);
             // What is used most goes too if all of it is used.
             retention.ignores_marks |= stride > all / 16;
-            policy::walk(mutator, STRIDE, retention)
+            evacuate::walk(mutator, STRIDE, retention)
         })?;
     }
     Err(cache_full(session, bound))
@@ -92,17 +92,17 @@ fn cache_full(session: &Session<'_>, bound: Bound) -> Error {
 /// for it.
 #[inline]
 pub(crate) fn after_write(mutator: &mut Mutator, written: u64) -> WriteResult<bool> {
-    if mutator.generation.variant() != Variant::Expiring {
+    if !mutator.generation.is_cache() {
         return Ok(false);
     }
-    let bound = bound::of(&mutator.generation);
+    let bound = mutator.generation.bound();
     let near = bound.is_some_and(|bound| bound::is_near(bound, mutator));
     if !near && !bound::has_too_many(&mutator.generation) {
         return Ok(false);
     }
     let budget = EFFORT.saturating_mul(written).saturating_add(WALK);
     let retention = bound::retention(mutator);
-    policy::walk(mutator, budget, retention)?;
+    evacuate::walk(mutator, budget, retention)?;
     if !near {
         evict_number(mutator)?;
     }
@@ -117,7 +117,7 @@ fn evict_number(mutator: &mut Mutator) -> WriteResult<()> {
         }
         let mut retention = bound::retention(mutator);
         retention.ignores_marks |= walked > NUMBER_WALKS / 2;
-        policy::walk(mutator, STRIDE, retention)?;
+        evacuate::walk(mutator, STRIDE, retention)?;
     }
     Ok(())
 }
@@ -125,7 +125,10 @@ fn evict_number(mutator: &mut Mutator) -> WriteResult<()> {
 /// Evicts the oldest entries of a cache on a full disk, for a change that wants `bytes` bytes. Returns
 /// whether a segment was removed. Stores to no new block: what it meets is not moved.
 pub(crate) fn make_disk_room(session: &mut Session<'_>, bytes: u64) -> bool {
-    let may_evict = bound::settings(&session.mutator.generation)
+    let may_evict = session
+        .mutator
+        .generation
+        .settings()
         .is_some_and(|settings| settings.eviction != EvictionPolicy::Refuse);
     if !may_evict {
         return false;
@@ -153,7 +156,7 @@ fn drop_oldest(mutator: &mut Mutator) -> WriteResult<()> {
         ..bound::retention(mutator)
     };
     while state::cursor(mutator.generation.header()).addr.segment == number {
-        policy::walk(mutator, STRIDE, retention)?;
+        evacuate::walk(mutator, STRIDE, retention)?;
     }
     reclaim::reclaim_all(mutator)
 }
@@ -174,7 +177,7 @@ pub(crate) fn evict_to(session: &mut Session<'_>, bytes: u64) -> Result<u64> {
                 ignores_marks: stride > all / 3,
                 ..bound::retention(mutator)
             };
-            policy::walk(mutator, STRIDE, retention)
+            evacuate::walk(mutator, STRIDE, retention)
         })?;
         let header = session.mutator.generation.header();
         if header.occupied() == 0 && header.oldest() == header.tail().segment {

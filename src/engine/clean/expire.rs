@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::format::life::Life;
-use crate::format::record::Variant;
 use crate::os::clock::unix_millis;
 
-use crate::engine::clean::validity::{Judge, Validity};
+use crate::engine::clean::retention::Validity;
+use crate::engine::clean::validity::Judge;
 use crate::engine::generation::Generation;
 use crate::engine::statistics::Counter;
 use crate::engine::write::mutator::{Mutator, Target, WriteResult};
@@ -25,7 +25,7 @@ const WRITES: u32 = 16;
 /// Looks at some slots after a write.
 #[inline]
 pub(crate) fn after_write(mutator: &mut Mutator) -> WriteResult<()> {
-    if mutator.generation.variant() != Variant::Expiring {
+    if !mutator.generation.is_cache() {
         return Ok(());
     }
     mutator.writes = mutator.writes.wrapping_add(1);

@@ -6,7 +6,6 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Relaxed;
 
-use crate::engine::clean::retention::Retention;
 use crate::engine::clean::{bound, evacuate, eviction, expire, reclaim, state};
 use crate::engine::ids;
 use crate::engine::switch;
@@ -83,20 +82,7 @@ fn clean_some(mutator: &mut Mutator, threshold: CleanThreshold, budget: u64) -> 
     if !ids::is_cleaned(&mutator.generation) || !is_worth_while(mutator, threshold) {
         return Ok(());
     }
-    walk(mutator, budget, bound::retention(mutator))
-}
-
-/// Walks about `budget` bytes of the oldest segment, and keeps what `retention` says.
-pub(crate) fn walk(mutator: &mut Mutator, budget: u64, retention: Retention) -> WriteResult<()> {
-    let header = mutator.generation.header();
-    if state::cursor(header).addr.segment == header.tail().segment {
-        // All dead records are in the last segment: rotate, and clean it from then on.
-        return heap_end::rotate_whole(mutator, 0);
-    }
-    mutator.retention = retention;
-    let walked = evacuate::clean_step(mutator, budget);
-    mutator.retention = Retention::ALL;
-    walked
+    evacuate::walk(mutator, budget, bound::retention(mutator))
 }
 
 /// Runs a change. If the disk is full, reclaims dead records and runs it once more.

@@ -6,9 +6,7 @@
 use std::sync::Arc;
 
 use crate::error::{Corruption, Result};
-use crate::format::record::Variant;
 use crate::format::segment::first_place;
-use crate::format::settings::Bound;
 use crate::index::header::SyncNotes;
 use crate::os::files;
 
@@ -139,17 +137,11 @@ fn most_evacuated(mutator: &Mutator, tasks: &BackgroundTasks) -> u64 {
     } else {
         AHEAD_OF_YOUNG
     };
-    match bound(mutator) {
+    match mutator.generation.bound() {
+        // Segments that wait for their removal count.
         Some(bound) => bound.segment(),
         None => live / 2 + ahead,
     }
-}
-
-/// Returns the bound of a `Cache`'s files, in which segments that wait for their removal count.
-fn bound(mutator: &Mutator) -> Option<Bound> {
-    let generation = &mutator.generation;
-    let is_cache = generation.variant() == Variant::Expiring;
-    is_cache.then(|| generation.header().settings())??.bound()
 }
 
 /// Returns whether the segment with the last record that replaces one of an evacuated segment is
@@ -170,7 +162,7 @@ fn is_complete_after(mutator: &Mutator, number: u16) -> bool {
 /// is slower than the writers.
 fn is_overdue(mutator: &Mutator, task: &BackgroundTask) -> bool {
     let live = mutator.generation.header().counters().live;
-    let most = match bound(mutator) {
+    let most = match mutator.generation.bound() {
         Some(bound) => bound.segment() / 2,
         None => live / 2 + AHEAD,
     };

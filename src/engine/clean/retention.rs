@@ -3,13 +3,25 @@
 //! Cleaning meets entries in the order in which they were written or last kept, oldest first. An
 //! entry that must go is evicted where it is met; one that was used since is kept, with a lower mark:
 //! FIFO with reinsertion, which is CLOCK with the log as its ring (Corbató 1968). May call `format`
-//! and `clean::validity`.
+//! and `engine::statistics`.
 
 use crate::format::index::Counters;
 use crate::format::life::Life;
 
-use crate::engine::clean::validity::Validity;
 use crate::engine::statistics::Counter;
+
+/// What is known of an entry's validity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Validity {
+    /// It counts, with this life, which may be another than its record's.
+    Valid(Life),
+    Expired,
+    Invalidated,
+    /// It is the cache's own, and everything that it concerns was met before.
+    Unneeded,
+    /// It is the cache's own, and may concern entries that come after it.
+    Needed,
+}
 
 /// What becomes of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,25 +11,13 @@ use crate::format::freshness::{Facts, Freshness};
 use crate::format::heap_addr::HeapAddr;
 use crate::format::internal::{self, LONG_VALUE, StoredDeadline};
 use crate::format::life::Life;
-use crate::format::record::{RecordHeader, Traits, Variant};
+use crate::format::record::{RecordHeader, Traits};
 use crate::format::settings::Settings;
 use crate::os::clock::unix_millis;
 
+use crate::engine::clean::retention::Validity;
 use crate::engine::generation::Generation;
 use crate::engine::write::mutator::{Mutator, WriteResult};
-
-/// What is known of an entry's validity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Validity {
-    /// It counts, with this life, which may be another than its record's.
-    Valid(Life),
-    Expired,
-    Invalidated,
-    /// It is the cache's own, and everything that it concerns was met before.
-    Unneeded,
-    /// It is the cache's own, and may concern entries that come after it.
-    Needed,
-}
 
 /// The moment for which entries are judged, and the defaults of their cache.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +33,7 @@ impl Judge {
     ///
     /// If the settings are corrupt, no entry counts as expired: how long it is served is not known.
     pub(crate) fn of(generation: &Generation) -> Option<Self> {
-        if generation.variant() != Variant::Expiring {
+        if !generation.is_cache() {
             return None;
         }
         let settings = generation.header().settings();

@@ -198,7 +198,7 @@ fn lowered_bound_is_reached_stepwise() {
     assert_clean(&cache);
 }
 
-// A rebuild from the heap may bring back what was evicted, but not what was removed after that.
+// E3: a rebuild from the heap may bring back what was evicted, but not what was removed after that.
 #[test]
 fn removed_entries_never_return() {
     let scratch = scratch();
@@ -267,7 +267,7 @@ fn puts_sweep_expired_entries() {
     assert_clean(&cache);
 }
 
-// A slot that a flipped bit makes look expired ends no life: the record decides.
+// E1: a slot that a flipped bit makes look expired ends no life: the record decides.
 #[test]
 fn flipped_slot_bits_expire_nothing() {
     let scratch = scratch();

@@ -9,9 +9,8 @@ use crate::error::Corruption;
 use std::sync::Arc;
 
 use crate::format::heap_addr::HeapAddr;
-use crate::format::record::{self, Kind, Variant};
+use crate::format::record::{self, Kind};
 use crate::format::segment::{HEADER_BYTES, LAST_NUMBER, first_place};
-use crate::format::settings::Bound;
 use crate::heap::Segment;
 use crate::index::header::{Header, HeapEndWords};
 use crate::sync::release_fence;
@@ -228,7 +227,8 @@ pub(crate) fn rotate(mutator: &mut Mutator, need: u64) -> WriteResult<()> {
     // Cleaning is going to reclaim what dead records take: it must not make segments ever larger.
     let size = before.min(shared.counters().live.saturating_mul(2));
     let most = mutator.generation.table.geometry().max_segment_bytes;
-    let capacity = match bound(&mutator.generation) {
+    let capacity = match mutator.generation.bound() {
+        // A removal frees one.
         Some(bound) => create::bounded_capacity(bound.segment().min(most), need + margin(most)),
         None => create::next_capacity(&mutator.generation, size, need + margin(most)),
     };
@@ -250,14 +250,6 @@ pub(crate) fn rotate(mutator: &mut Mutator, need: u64) -> WriteResult<()> {
     set_end(shared, before, first_place(next));
     mutator.generation = generation;
     Ok(())
-}
-
-/// Returns the bound of a `Cache`, whose segments must be small: a removal frees one.
-fn bound(generation: &Generation) -> Option<Bound> {
-    match generation.variant() {
-        Variant::Expiring => generation.header().settings()?.bound(),
-        Variant::Versioned | Variant::Numbered => None,
-    }
 }
 
 fn gone(place: HeapAddr) -> Abort {

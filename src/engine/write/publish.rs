@@ -6,7 +6,6 @@
 
 use crate::format::MAX_KEY;
 use crate::format::index::Counters;
-use crate::format::record::Variant;
 use crate::format::region::{DELETED, SlotCounts};
 use crate::format::roster::Position;
 use crate::format::slot::{Link, RecordMeta, SlotIdentity};
@@ -81,9 +80,9 @@ pub(crate) fn plan_insert(
     bytes: u64,
     position: impl FnOnce(&mut Counters) -> WriteResult<u32>,
 ) -> WriteResult<Insertion> {
-    let vacancy = match table.geometry().variant {
-        Variant::Expiring => region.any_vacancy(hash),
-        Variant::Versioned | Variant::Numbered => region.vacancy(hash),
+    let vacancy = match table.geometry().is_cache() {
+        true => region.any_vacancy(hash),
+        false => region.vacancy(hash),
     };
     let (index, control) = vacancy.ok_or(Abort::Enlarge)?;
     // The slot comes while the record is being written: a put of a new key among a million cost

@@ -26,7 +26,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::heap_addr::HeapAddr;
 use crate::format::index::Counters;
 use crate::format::life::Life;
-use crate::format::record::{self, Kind, Traits, Variant};
+use crate::format::record::{self, Kind, Traits};
 use crate::format::region::{DELETED, EMPTY, SlotCounts};
 use crate::format::roster::Position;
 use crate::format::settings::{EvictionPolicy, Settings};
@@ -147,7 +147,7 @@ fn put_into(
     let plan = publish::plan_insert(table, region, hash, bytes, |after| {
         publish::take_position(generation, after)
     })?;
-    let mark = (generation.variant() == Variant::Expiring).then(|| first_mark(region, hash));
+    let mark = generation.is_cache().then(|| first_mark(region, hash));
     insert(mutator, table, &plan, &new)?;
     if let Some(mark) = mark {
         region.set_mark(table.slot_home(plan.slot).1, mark);
@@ -207,9 +207,9 @@ fn is_valid(generation: &Generation, target: &Target<'_>) -> Result<bool> {
 }
 
 fn check_entry_limit(mutator: &Mutator) -> WriteResult<()> {
-    let limit = match mutator.generation.variant() {
-        Variant::Expiring => most_entries_of_cache(&mutator.generation),
-        Variant::Versioned | Variant::Numbered => mutator.generation.table.geometry().max_entries,
+    let limit = match mutator.generation.is_cache() {
+        true => most_entries_of_cache(&mutator.generation),
+        false => mutator.generation.table.geometry().max_entries,
     };
     if limit > 0 && mutator.generation.header().occupied() >= limit {
         return Err(ErrorKind::TableFull { limit }
@@ -221,7 +221,7 @@ fn check_entry_limit(mutator: &Mutator) -> WriteResult<()> {
 
 /// Returns the limit of a `Cache` that may evict nothing; 0 if there is none.
 fn most_entries_of_cache(generation: &Generation) -> u64 {
-    let settings = generation.header().settings();
+    let settings = generation.settings();
     let refuses = |settings: &Settings| settings.eviction == EvictionPolicy::Refuse;
     settings
         .filter(refuses)
@@ -453,7 +453,8 @@ fn forbid_return(mutator: &mut Mutator, key: &[u8]) -> WriteResult<()> {
     }
     let record = deletion(&mutator.generation, key);
     let live = header.counters().live;
-    // H1: no entry links to it, so it is committed at once.
+    // E3: it keeps the removed entry from coming back. H1: no entry links to it, so it is committed at
+    // once.
     heap_end::append(mutator, record, key, &[], live, Need::Deletion)?;
     let header = mutator.generation.header();
     publish::count_change(header);
