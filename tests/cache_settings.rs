@@ -204,10 +204,10 @@ fn bounded_caches_have_small_segments() {
     let cache = Cache::builder(&larger).max_bytes(16 << 20).open().unwrap();
     cache.insert("key", &value).unwrap();
     let chosen = path.with_extension("chosen");
-    let options = Options::new().max_segment_bytes(1 << 20).clone();
-    let builder = Cache::builder(&chosen).max_bytes(1 << 20);
+    let options = Options::new().max_segment_bytes(64 << 10).clone();
+    let builder = Cache::builder(&chosen).max_bytes(16 << 20);
     let cache = builder.options(&options).open().unwrap();
-    cache.insert("key", &value).unwrap();
+    assert!(cache.insert("key", &value).is_err());
 }
 
 fn flip(path: &Path, offset: u64) {

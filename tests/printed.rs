@@ -18,6 +18,7 @@ use mmapcache::{Cache, Labels, Repair};
 const HANDLES: [&str; 31] = [
     "Backup",
     "Cache",
+    "CacheBuilder",
     "CacheEntries",
     "CacheFiles",
     "CacheKeys",
@@ -51,10 +52,11 @@ const HANDLES: [&str; 31] = [
 
 /// Types that are values which the caller asked for, and show their contents. A `Field` has the raw
 /// bytes of a header: showing them is its purpose.
-const VALUES: &str = "BackupReport CacheCounts CacheEntry CacheFile CacheSettings Condition Corruption DecodeStats DictError DictKey \
-    DiskUsage Durability ETag Entry Error ErrorKind Field Format HeapAddress IndexScan IndexState \
-    InsertOptions Interned KeyError KeyInfo KeyParts LabelId LockKind LockState Outcome PoolError PoolStats \
-    Problem Progress Record Recovery RegionScan RepairReport Result Retention Retrieve Slot Stats \
+const VALUES: &str = "BackupReport CacheCounts CacheEntry CacheFile CacheSettings CacheStats \
+    ComputeError ComputeOptions Condition Corruption DecodeStats DictError DictKey \
+    DiskUsage Durability ETag Entry Error ErrorKind Eviction Field Format HeapAddress IndexScan IndexState \
+    InsertOptions Interned KeyError KeyInfo KeyParts LabelId LockKind LockState Metric MetricKind Obtained Origin Outcome PoolError PoolStats \
+    Problem Progress Record Recovery RegionScan RemovalCause RepairReport Result Retention Retrieve Slot Stats \
     Store StoredHash TypedInterned Update Value ValueRef VerifyLevel VerifyReport Version";
 
 /// A new type must be added to one of the two lists.
@@ -149,6 +151,7 @@ fn handles_show_one_short_line() {
     cache.insert("secret", "secret").expect("an entry");
     texts.seed = collider::seed_of(&path);
     texts.check(&cache);
+    texts.check(&Cache::builder(&path));
     texts.check(&cache.entries().expect("entries"));
     texts.check(&cache.keys().expect("keys"));
     texts.check(&cache.writer().expect("a writer"));

@@ -74,6 +74,9 @@ pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStat
     Ok(ExitStatus::problems_if(wrong))
 }
 
+/// Bytes of a field that are shown at most.
+const LONGEST: usize = 64;
+
 fn text(file: &CacheFile, fields: &[Field], terminal: Terminal) -> String {
     let path = key::show(file.path.as_os_str().as_bytes());
     let mut grid = Grid::new();
@@ -104,6 +107,11 @@ fn field_text(field: &Field) -> Option<String> {
         "unused" if field.is_zero() => format!("{len} zeros"),
         "unused" => format!("{len} bytes"),
         _ if field.name == "magic" => bytes.escape_ascii().to_string(),
+        // Statistics, which `stats` shows.
+        _ if bytes.len() > LONGEST => match field.is_zero() {
+            true => format!("{len} zeros"),
+            false => format!("{len} bytes"),
+        },
         _ => units::hex(bytes),
     })
 }
