@@ -15,7 +15,7 @@ use mmapcache::intern::{DecodeCache, Pool, PoolOptions, TypedPool};
 use mmapcache::{Cache, Labels, Repair};
 
 /// Types that represent files, memory or work: checked below.
-const HANDLES: [&str; 31] = [
+const HANDLES: [&str; 32] = [
     "Backup",
     "Cache",
     "CacheBuilder",
