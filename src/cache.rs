@@ -39,7 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::handle::Handle;
-use crate::engine::read::lookup::{self, Answer};
+use crate::engine::read::lookup::{self, Answer, EntryTerms};
 use crate::engine::statistics::Counter;
 use crate::engine::write::limits;
 use crate::engine::write::put::Terms;
@@ -202,10 +202,31 @@ impl Cache {
 
     /// Looks a key up, with memory for its value.
     #[inline]
-    fn get_found(&self, key: &[u8], memory: Vec<u8>) -> Result<Option<Vec<u8>>> {
+    fn get_found(&self, key: &[u8], mut value: Vec<u8>) -> Result<Option<Vec<u8>>> {
+        let handle = self.cache.handle();
+        value.clear();
+        let answer = lookup::read_terms(handle, key, &mut value)?;
+        // Most entries: their record says all. No key that the cache keeps for itself is among them.
+        if let Answer::Found(terms) = &answer
+            && found::is_plainly_fresh(terms, value.len())
+        {
+            handle.count(Counter::Hits, 1);
+            return Ok(Some(value));
+        }
+        self.get_limited(key, value, answer)
+    }
+
+    /// Goes on with a lookup that found an entry about which more must be known, or none.
+    #[inline(never)]
+    fn get_limited(
+        &self,
+        key: &[u8],
+        value: Vec<u8>,
+        answer: Answer<EntryTerms>,
+    ) -> Result<Option<Vec<u8>>> {
         self.check_key(key)?;
-        let answer = found::find_into(self.cache.handle(), &self.groups, key, memory)?;
-        let found = match answer {
+        let handle = self.cache.handle();
+        let found = match found::judged(handle, &self.groups, key, value, answer)? {
             Answer::Found(found) => self.count(key, found),
             Answer::Absent | Answer::Damaged(_) => self.count_miss(),
         };

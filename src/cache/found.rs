@@ -43,30 +43,42 @@ impl Found {
     }
 }
 
+/// Returns whether a lookup that found this record, with a stored value of `len` bytes, has a fresh value.
+/// `false` if more must be known. Reads the clock if there is a deadline.
+#[inline]
+pub(super) fn is_plainly_fresh(terms: &EntryTerms, len: usize) -> bool {
+    terms.traits == Traits::NONE
+        && len <= LONG_VALUE
+        && (terms.life == Life::NONE
+            || (terms.life.deadline(terms.version))
+                .is_some_and(|deadline| unix_millis() < deadline))
+}
+
 /// Looks up the entry of a key, whatever its state.
 #[inline]
 pub(super) fn find(handle: &Handle, memory: &GroupMemory, key: &[u8]) -> Result<Answer<Found>> {
-    find_into(handle, memory, key, Vec::new())
+    let mut value = Vec::new();
+    let answer = lookup::read_terms(handle, key, &mut value)?;
+    judged(handle, memory, key, value, answer)
 }
 
-/// The same, with memory for the value.
+/// Judges what a lookup of a key found; `value` is its stored value.
 #[inline]
-pub(super) fn find_into(
+pub(super) fn judged(
     handle: &Handle,
     memory: &GroupMemory,
     key: &[u8],
-    mut value: Vec<u8>,
+    value: Vec<u8>,
+    answer: Answer<EntryTerms>,
 ) -> Result<Answer<Found>> {
-    value.clear();
-    let terms = match lookup::read_terms(handle, key, &mut value)? {
-        Answer::Found(terms) => terms,
-        Answer::Absent => return Ok(Answer::Absent),
-        Answer::Damaged(error) => return Ok(Answer::Damaged(error)),
-    };
-    if terms.traits == Traits::NONE && value.len() <= LONG_VALUE {
-        return Ok(Answer::Found(plain(value, terms, handle)));
+    match answer {
+        Answer::Found(terms) if terms.traits == Traits::NONE && value.len() <= LONG_VALUE => {
+            Ok(Answer::Found(plain(value, terms, handle)))
+        }
+        Answer::Found(terms) => limited(handle, memory, key, value, terms),
+        Answer::Absent => Ok(Answer::Absent),
+        Answer::Damaged(error) => Ok(Answer::Damaged(error)),
     }
-    limited(handle, memory, key, value, terms)
 }
 
 /// Judges an entry whose record says everything.
