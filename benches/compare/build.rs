@@ -4,13 +4,14 @@
 use std::process::Command;
 
 /// Stores that cargo builds: the package in `Cargo.lock`, and its feature.
-const CRATES: [(&str, &str); 7] = [
+const CRATES: [(&str, &str); 8] = [
     ("hashbrown", ""),
     ("heed", "LMDB"),
     ("lmdb-master-sys", "LMDB"),
     ("candystore", "CANDYSTORE"),
     ("redb", "REDB"),
     ("fjall", "FJALL"),
+    ("foyer", "FOYER"),
     ("libsqlite3-sys", "SQLITE"),
 ];
 /// Stores that are libraries of the system: the feature and the Debian package.

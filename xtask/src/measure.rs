@@ -1,6 +1,6 @@
 //! Runs long tests and measurements.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::run::{Result, cargo, program, run};
@@ -55,17 +55,30 @@ pub(crate) fn bench(arguments: &[String]) -> Result {
     }
 }
 
-/// Measures dictionaries beside the Python package persidict, which is installed for the run only.
-fn beside_persidict(arguments: &[String]) -> Result {
-    let venv = Path::new("target/persidict");
-    run(program("python3", "-m venv --clear").arg(venv))?;
-    let pip = "install --quiet --disable-pip-version-check persidict==0.309.0";
+/// Installs a Python package for one measurement only, in a directory of `target`. Returns the
+/// interpreter that has it.
+fn python_with(package: &str, version: &str) -> Result<PathBuf> {
+    let venv = Path::new("target").join(package);
+    run(program("python3", "-m venv --clear").arg(&venv))?;
+    let pip = format!("install --quiet --disable-pip-version-check {package}=={version}");
     run(Command::new(venv.join("bin/pip")).args(pip.split(' ')))?;
+    Ok(venv.join("bin/python"))
+}
+
+/// Measures dictionaries beside the Python package persidict.
+fn beside_persidict(arguments: &[String]) -> Result {
+    let python = python_with("persidict", "0.309.0")?;
     let mut bench = cargo("bench --features dict --bench dict -- --persidict");
-    run(bench.arg(venv.join("bin/python")).args(arguments))
+    run(bench.arg(python).args(arguments))
 }
 
 pub(crate) fn compare(arguments: &[String]) -> Result {
     let manifest = "run --release --manifest-path benches/compare/Cargo.toml";
-    run(cargo(manifest).args(arguments))
+    if arguments.first().is_none_or(|name| name != "caches") {
+        return run(cargo(manifest).args(arguments));
+    }
+    let python = python_with("diskcache", "5.6.3")?;
+    let features = "--no-default-features --features diskcache,foyer,sqlite --";
+    let mut caches = cargo(&format!("{manifest} {features}"));
+    run(caches.env("DISKCACHE_PYTHON", python).args(arguments))
 }

@@ -3,6 +3,11 @@
 use std::fs;
 use std::path::Path;
 
+use crate::store::{Error, Result};
+
+/// A tmpfs is no disk.
+const TMPFS: i64 = 0x0102_1994;
+
 /// Returns processor, memory, system, file system and compiler, and how busy the machine was at the
 /// beginning.
 pub(crate) fn describe(dir: &Path) -> String {
@@ -22,6 +27,16 @@ pub(crate) fn describe(dir: &Path) -> String {
         file_system(dir).unwrap_or_else(|| "an unknown file system".to_owned()),
         env!("RUSTC_VERSION"),
     )
+}
+
+/// Refuses a directory in memory: files there take no time of a disk.
+pub(crate) fn on_a_disk(dir: &Path) -> Result<()> {
+    if rustix::fs::statfs(dir)?.f_type == TMPFS {
+        return Err(Error::Failed(
+            "`--dir` lies in memory: name a directory on a disk".to_owned(),
+        ));
+    }
+    Ok(())
 }
 
 fn field(file: &str, name: &str) -> Option<String> {

@@ -4,6 +4,7 @@
 //! limit. `docs/benchmarks.md` says how to read the results; this program writes its tables and
 //! charts.
 
+mod caches;
 mod chart;
 mod clock;
 mod figures;
@@ -49,6 +50,9 @@ enum Role {
     },
     #[command(hide = true)]
     FirstGet(Plan),
+    Caches(caches::Settings),
+    #[command(hide = true)]
+    MeasureCache(caches::One),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +62,8 @@ fn main() -> ExitCode {
         Some(Role::Measure(plan)) => measure(plan),
         Some(Role::Peer { plan, access }) => stores::visit(&plan.store, peer::Obey(plan, *access)),
         Some(Role::FirstGet(plan)) => stores::visit(&plan.store, peer::FirstGet(plan)),
+        Some(Role::Caches(settings)) => caches::everything(settings),
+        Some(Role::MeasureCache(one)) => caches::measure(one),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -16,8 +16,6 @@ use crate::stores::{ALL, LIMIT, is_durable};
 
 /// Entries of the stores that sync each write.
 const DURABLE: u64 = 20_000;
-/// A tmpfs is no disk.
-const TMPFS: i64 = 0x0102_1994;
 
 #[derive(Args)]
 pub(crate) struct Settings {
@@ -86,11 +84,7 @@ pub(crate) fn run(settings: &Settings) -> Result<Run> {
         return Ok(run);
     }
     fs::create_dir_all(&settings.dir)?;
-    if rustix::fs::statfs(&settings.dir)?.f_type == TMPFS {
-        return Err(Error::Failed(
-            "`--dir` lies in memory: name a directory on a disk".to_owned(),
-        ));
-    }
+    machine::on_a_disk(&settings.dir)?;
     let scratch = tempfile::Builder::new()
         .prefix("compare-")
         .tempdir_in(&settings.dir)?;

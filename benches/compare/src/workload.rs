@@ -9,6 +9,7 @@ mod space;
 
 pub(crate) use latency::{PERCENTILES, WALL};
 pub(crate) use sharing::write_until;
+pub(crate) use space::disk;
 
 use std::path::{Path, PathBuf};
 

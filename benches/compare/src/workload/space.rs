@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::store::{Error, Result};
 
 /// Returns the bytes of the blocks of a directory's files: holes take none.
-pub(super) fn disk(dir: &Path) -> Result<u64> {
+pub(crate) fn disk(dir: &Path) -> Result<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
