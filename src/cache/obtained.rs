@@ -20,7 +20,7 @@ pub struct Obtained<V = Vec<u8>> {
 pub enum Origin {
     /// It was in the cache, fresh.
     Stored,
-    /// This call computed it, and stored it unless a group of it was invalidated meanwhile.
+    /// This call computed it, and stored it unless a group of it was invalidated during the computation.
     Computed,
     /// Another thread, task or process computed it during this call.
     Awaited,
