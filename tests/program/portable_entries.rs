@@ -154,6 +154,37 @@ fn plain_lines_get_default_lives() {
 }
 
 #[test]
+fn records_show_their_terms() {
+    let workspace = Workspace::new();
+    drop(with_all_kinds(&workspace));
+    let key = |key: &'static str| ["slot", "pages", "--key", key];
+    let text = workspace.run(0, &key("all")).stdout();
+    for row in [
+        "stale for",
+        "3600.00 s",
+        "tag's hash",
+        "namespace's hash",
+        "expires",
+    ] {
+        assert!(text.contains(row), "{row}: {text}");
+    }
+    let json = |name| {
+        workspace
+            .run(0, &[&key(name)[..], &["--json"]].concat())
+            .json()
+    };
+    let record = &json("all")["record"];
+    assert_eq!(record["stale_for_ms"], 3_600_000);
+    let exported = workspace.run(0, &["export", "pages"]).json_lines();
+    let line = exported.iter().find(|line| line["key"] == "all").unwrap();
+    for name in ["expires_at_ms", "cost_us", "tag_hash", "namespace_hash"] {
+        assert_eq!(record[name], line[name], "{name}");
+    }
+    assert_eq!(json("absent")["record"]["negative"], true);
+    assert!(json("forever")["record"].get("expires_at_ms").is_none());
+}
+
+#[test]
 fn shown_values_have_no_extension() {
     let workspace = Workspace::new();
     drop(with_all_kinds(&workspace));
