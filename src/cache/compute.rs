@@ -112,7 +112,7 @@ struct Spare<T> {
 }
 
 /// A call that looks for a value until it may compute it. Dropping it lets another one compute.
-struct Attempt<'a, S: Store, T, A: FnMut(Option<&[u8]>) -> Option<T>> {
+struct Attempt<'a, S: Store, T, A> {
     store: &'a S,
     key: &'a [u8],
     options: &'a ComputeOptions,
@@ -141,7 +141,10 @@ enum Step<T> {
     Compute,
 }
 
-impl<'a, S: Store, T, A: FnMut(Option<&[u8]>) -> Option<T>> Attempt<'a, S, T, A> {
+impl<'a, S: Store, T, A> Attempt<'a, S, T, A>
+where
+    A: FnMut(Option<&[u8]>) -> Option<T>,
+{
     fn new(
         store: &'a S,
         key: &'a [u8],
