@@ -1,14 +1,14 @@
 //! A compile cache: what a compiler makes of the same sources and flags is taken from the files, for
-//! all processes of a build. Sources that do not compile are remembered too.
-//!
-//! The compiler is a function here.
+//! all processes of a build. Sources that do not compile are remembered too. The compiler is a function.
 //!
 //!     cargo run --example compile_cache
 
+use std::cell::Cell;
+use std::convert::Infallible;
 use std::error::Error;
 use std::time::Duration;
 
-use mmapcache::{Cache, InsertOptions};
+use mmapcache::{Cache, ComputeOptions, InsertOptions};
 use xxhash_rust::xxh3::Xxh3;
 
 /// Part of every key: another compiler makes other artefacts.
@@ -36,23 +36,23 @@ fn key(flags: &[&str], sources: &[&str]) -> [u8; 16] {
 /// The artefact, `None` if the sources do not compile; and whether the compiler ran.
 type Compiled = (Option<Vec<u8>>, bool);
 
-/// Takes an artefact from the cache, or compiles.
+/// Takes an artefact from the cache, or compiles: of all processes of a build, one for each key.
 fn compile(cache: &Cache, flags: &[&str], sources: &[&str]) -> Result<Compiled, Box<dyn Error>> {
     let key = key(flags, sources);
-    if let Some(entry) = cache.entry(key)? {
-        // What is used stays for another month. A day's uses cost one change of the deadline.
-        if !entry.is_negative() && entry.remaining().is_some_and(|left| left < MONTH * 29 / 30) {
+    let options = ComputeOptions::from(InsertOptions::new().ttl(MONTH)).absent_for(HOUR);
+    let ran = Cell::new(false);
+    let found = cache.get_or_try_insert_optional_with(key, options, || {
+        ran.set(true);
+        Ok::<_, Infallible>(run_compiler(sources))
+    })?;
+    // What is used stays for another month. A day's uses cost one change of the deadline.
+    if found.is_some() && !ran.get() {
+        let left = cache.entry(key)?.and_then(|entry| entry.remaining());
+        if left.is_some_and(|left| left < MONTH * 29 / 30) {
             cache.touch(key, MONTH)?;
         }
-        let failed = entry.is_negative();
-        return Ok(((!failed).then(|| entry.into_value()), false));
     }
-    let artefact = run_compiler(sources);
-    match &artefact {
-        Some(artefact) => cache.insert_with(key, artefact, &InsertOptions::new().ttl(MONTH))?,
-        None => cache.insert_absent(key, HOUR)?,
-    };
-    Ok((artefact, true))
+    Ok((found.map(|found| found.value), ran.get()))
 }
 
 /// Takes the place of the compiler.

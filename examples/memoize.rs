@@ -22,16 +22,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let week = InsertOptions::new().ttl(Duration::from_secs(7 * 24 * 3_600));
     let computed = Cell::new(0);
 
-    // The ten lines.
-    let memoised = |text: &str, times: usize| -> mmapcache::Result<String> {
+    // The ten lines. Of callers with equal arguments, in any process, one computes.
+    let memoised = |text: &str, times: usize| -> Result<String, Box<dyn Error>> {
         let key = cache.call_key("expensive", VERSION, &(text, times))?;
-        if let Some(result) = cache.get(&key)? {
-            return Ok(result);
-        }
-        computed.set(computed.get() + 1);
-        let result = expensive(text, times);
-        cache.insert_with(&key, &result, &week)?;
-        Ok(result)
+        let result = cache.get_or_insert_with(key, week, || {
+            computed.set(computed.get() + 1);
+            expensive(text, times)
+        })?;
+        Ok(result.value)
     };
 
     assert_eq!(memoised("ab", 3)?, "ababab");

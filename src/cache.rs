@@ -52,7 +52,7 @@ use crate::lock::PerProcess;
 use crate::mmap_cache::MmapCache;
 use crate::os::clock::unix_millis;
 
-use crate::cache::compute::{Reply, Shared, Since, Store};
+use crate::cache::compute::{Obtain, Reply, Shared, Since, Store};
 use crate::cache::flights::Flights;
 use crate::cache::found::Found;
 use crate::cache::groups::GroupMemory;
@@ -160,7 +160,7 @@ impl Cache {
     /// Returns [`ErrorKind::SettingsCorrupted`] if they are corrupt, and any error of [`Options::open`]
     /// if the files were replaced.
     pub fn settings(&self) -> Result<CacheSettings> {
-        settings::read(self.cache.handle()).map(settings::public)
+        settings::read(self.cache.handle()).map(CacheSettings::from_stored)
     }
 
     /// Changes the cache under the lock, and reports what it removed when the lock is released.
@@ -494,9 +494,24 @@ impl Cache {
         f: impl FnOnce() -> std::result::Result<V, E>,
     ) -> std::result::Result<Obtained, ComputeError<E>> {
         let (key, options) = (key.as_ref(), options.into());
-        let f = || f().map(|value| Some(value.into()));
-        let reply = compute::obtain(self, key, &options, false, f);
-        self.count_reply(reply).map(Reply::into_obtained)
+        let f = || f().map(|value| (Some(value.into()), ()));
+        let reply = compute::obtain(self, key, &options, compute::only_values, f);
+        self.end_call(reply).map(Reply::into_obtained)
+    }
+
+    /// The same, for a caller that reads values: those that it cannot read count as absent, and are
+    /// replaced. `f` returns a value, and what `read` would return for it.
+    #[cfg(feature = "serde")]
+    fn obtain_read<T, E>(
+        &self,
+        key: &[u8],
+        options: &ComputeOptions,
+        mut read: impl FnMut(&[u8]) -> Option<T>,
+        f: impl FnOnce() -> std::result::Result<(Vec<u8>, T), E>,
+    ) -> Obtain<T, E> {
+        let accept = |stored: Option<&[u8]>| stored.and_then(&mut read);
+        let f = || f().map(|(value, read)| (Some(value), read));
+        self.count_reply(compute::obtain(self, key, options, accept, f))
     }
 
     /// As [`get_or_try_insert_with`](Self::get_or_try_insert_with), for keys that may be known not to
@@ -514,9 +529,9 @@ impl Cache {
         f: impl FnOnce() -> std::result::Result<Option<V>, E>,
     ) -> std::result::Result<Option<Obtained>, ComputeError<E>> {
         let (key, options) = (key.as_ref(), options.into());
-        let f = || f().map(|value| value.map(Into::into));
-        let reply = compute::obtain(self, key, &options, true, f);
-        self.count_reply(reply).map(Reply::into_optional)
+        let f = || f().map(|value| (value.map(Into::into), ()));
+        let reply = compute::obtain(self, key, &options, |_| Some(()), f);
+        self.end_call(reply).map(Reply::into_optional)
     }
 
     /// As [`get_or_try_insert_with`](Self::get_or_try_insert_with), as a future for any executor: a task
@@ -547,14 +562,11 @@ impl Cache {
         let options = options.into();
         let f = || async { f().await.map(|value| Some(value.into())) };
         let reply = compute::obtain_async(self, key.as_ref(), &options, sleep, f).await;
-        self.count_reply(reply).map(Reply::into_obtained)
+        self.end_call(reply).map(Reply::into_obtained)
     }
 
     /// Counts a lookup that may have computed, by where its value came from.
-    fn count_reply<E>(
-        &self,
-        reply: std::result::Result<Reply, ComputeError<E>>,
-    ) -> std::result::Result<Reply, ComputeError<E>> {
+    fn count_reply<T, E>(&self, reply: Obtain<T, E>) -> Obtain<T, E> {
         let counter = match &reply {
             Ok(reply) if reply.origin == Origin::Stored && reply.value.is_none() => {
                 Counter::NegativeHits
@@ -566,6 +578,18 @@ impl Cache {
         self.cache.handle().count(counter, 1);
         self.report_removals();
         reply
+    }
+
+    /// Counts a lookup, and takes the value out of an error.
+    fn end_call<E>(&self, reply: Obtain<(), E>) -> std::result::Result<Reply<()>, ComputeError<E>> {
+        self.count_reply(reply).map_err(|error| match error {
+            ComputeError::Failed(error) => ComputeError::Failed(error),
+            ComputeError::NotStored { value, error } => ComputeError::NotStored {
+                value: value.into_obtained().value,
+                error,
+            },
+            ComputeError::Cache(error) => ComputeError::Cache(error),
+        })
     }
 
     /// Stores that a key is known not to exist, for a time: a negative entry, which

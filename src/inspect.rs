@@ -6,10 +6,8 @@
 //! copy, and on files that other processes write to. It does not check a whole cache:
 //! [`MmapCache::verify`](crate::MmapCache::verify) does.
 
-mod cache_counts;
 mod cache_file;
 mod cache_files;
-mod cache_settings;
 mod field;
 mod file_reader;
 mod header_problems;
@@ -28,10 +26,8 @@ mod slot;
 #[cfg(test)]
 mod tests;
 
-pub use crate::inspect::cache_counts::CacheCounts;
 pub use crate::inspect::cache_file::CacheFile;
 pub use crate::inspect::cache_files::CacheFiles;
-pub use crate::inspect::cache_settings::CacheSettings;
 pub use crate::inspect::field::Field;
 pub use crate::inspect::index_header::IndexHeader;
 pub use crate::inspect::index_scan::{IndexScan, RegionScan};

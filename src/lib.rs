@@ -20,8 +20,9 @@
 //!   [`delete`](MmapCache::delete), listings, conditional writes, atomic rebuilding.
 //! - [`Options`] open or create a cache: capacity, limits, durability, file mode.
 //! - [`Writer`] holds the lock for a batch: many changes for one lock and, if requested, one sync.
-//! - [`Cache`] has deadlines, negative entries and counters: a cache as other libraries have it, in the
-//!   same kind of files. `TypedCache` (feature `serde`) stores values of any serde type.
+//! - [`Cache`] has deadlines, bounds with eviction, groups that are invalidated at once, one computation
+//!   for a key over all processes, negative entries and counters, in the same kind of files. `TypedCache`
+//!   (feature `serde`) stores values of any serde type.
 //! - [`Labels`] assign each string an id, the same in every process and after every restart.
 //! - The module `intern` (feature of that name) has a pool of byte strings and a cache of decoded values,
 //!   in the memory of one process.

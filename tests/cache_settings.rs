@@ -625,18 +625,18 @@ fn metrics_have_names_and_values() {
     let value = |name: &str, label: &str| {
         let found = metrics.iter().find(|metric| {
             let labels = metric.labels.iter();
-            metric.name == format!("mmapcache_cache_{name}")
+            metric.name == format!("mmapcache_{name}")
                 && labels
                     .map(|(_, value)| *value)
                     .eq((!label.is_empty()).then_some(label))
         });
         found.map(|metric| metric.value)
     };
-    assert_eq!(value("hits_total", "fresh"), Some(4));
-    assert_eq!(value("hits_total", "negative"), Some(1));
-    assert_eq!(value("misses_total", ""), Some(3));
-    assert_eq!(value("removals_total", "expired"), Some(2));
-    assert_eq!(value("removals_total", "removed"), Some(2));
+    assert_eq!(value("cache_hits_total", "fresh"), Some(4));
+    assert_eq!(value("cache_hits_total", "negative"), Some(1));
+    assert_eq!(value("cache_misses_total", ""), Some(3));
+    assert_eq!(value("cache_removals_total", "expired"), Some(2));
+    assert_eq!(value("cache_removals_total", "removed"), Some(2));
     assert_eq!(value("entries", ""), Some(0));
     for metric in &metrics {
         let is_counter = metric.kind == MetricKind::Counter;

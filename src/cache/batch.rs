@@ -3,12 +3,15 @@
 //! May call `cache`, which makes it, and what that may call.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::cache::{Cache, InsertOptions, insertion};
+use crate::engine::write::put::Terms;
 use crate::engine::{Version, Writer};
 #[cfg(doc)]
 use crate::error::ErrorKind;
 use crate::error::Result;
+use crate::format::record::Traits;
 
 /// A batch of changes to a [`Cache`], under its writer lock; made by [`Cache::writer`].
 ///
@@ -74,6 +77,21 @@ impl<'a> CacheWriter<'a> {
         self.cache.check_put(key, &stored)?;
         let terms = insertion::terms(&self.writer, options)?;
         insertion::put(self.cache, &mut self.writer, key, &stored, terms)
+    }
+
+    /// Stores that a key is known not to exist, as [`Cache::insert_absent`].
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Writer::put`].
+    pub fn insert_absent(&mut self, key: impl AsRef<[u8]>, ttl: Duration) -> Result<Version> {
+        let key = key.as_ref();
+        self.cache.check_put(key, &[])?;
+        let terms = Terms {
+            traits: Traits::NEGATIVE,
+            ..insertion::terms(&self.writer, &InsertOptions::new().ttl(ttl))?
+        };
+        insertion::put(self.cache, &mut self.writer, key, &[], terms)
     }
 
     /// Removes the entry of a key, as [`Cache::remove`]. Returns whether it had a fresh one.

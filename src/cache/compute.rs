@@ -29,6 +29,8 @@ use crate::os::random;
 
 /// Replacements of the files during one call's contention for a key, before it gives up.
 const REPLACEMENTS: u32 = 100;
+/// Values that others store during one call and that it cannot use, before it gives up storing its own.
+const STORES: u32 = 100;
 
 /// A value; `None` if the key is known not to exist.
 pub(super) type Value = Option<Vec<u8>>;
@@ -73,17 +75,19 @@ pub(super) struct Since {
     pub begun: Version,
 }
 
-/// What a call returns: a value, or that there is none, and where that came from.
+/// What a call returns: a value, or that there is none, what the caller reads in it, and where it came
+/// from.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Reply {
+pub(super) struct Reply<T> {
     pub value: Value,
+    pub read: T,
     pub origin: Origin,
 }
 
-impl Reply {
+impl<T> Reply<T> {
     /// Returns the value; `None` if the key is known not to exist.
     pub(super) fn into_optional(self) -> Option<Obtained> {
-        let Self { value, origin } = self;
+        let Self { value, origin, .. } = self;
         value.map(|value| Obtained { value, origin })
     }
 
@@ -99,22 +103,23 @@ impl Reply {
 
 /// An entry that is not fresh, or is to be recomputed early.
 #[derive(Debug)]
-struct Spare {
+struct Spare<T> {
     value: Value,
+    read: T,
     /// Where it comes from if another caller recomputes it; `None` if it must be waited for.
     at_once: Option<Origin>,
     on_error: Origin,
 }
 
 /// A call that looks for a value until it may compute it. Dropping it lets another one compute.
-struct Attempt<'a, S: Store> {
+struct Attempt<'a, S: Store, T, A> {
     store: &'a S,
     key: &'a [u8],
     options: &'a ComputeOptions,
-    accepts_absent: bool,
+    accept: A,
     /// `None` for a task.
     thread: Option<ThreadId>,
-    spare: Option<Spare>,
+    spare: Option<Spare<T>>,
     /// The version of the entry that was seen last.
     seen: Option<u64>,
     draw: Option<f64>,
@@ -126,8 +131,8 @@ struct Attempt<'a, S: Store> {
 }
 
 /// What a call does next.
-enum Step {
-    Ready(Reply),
+enum Step<T> {
+    Ready(Reply<T>),
     /// Wait for another caller of this handle.
     Join(Arc<Flight<Shared>>, Option<Instant>),
     /// Wait for another process, or another handle.
@@ -136,19 +141,22 @@ enum Step {
     Compute,
 }
 
-impl<'a, S: Store> Attempt<'a, S> {
+impl<'a, S: Store, T, A> Attempt<'a, S, T, A>
+where
+    A: FnMut(Option<&[u8]>) -> Option<T>,
+{
     fn new(
         store: &'a S,
         key: &'a [u8],
         options: &'a ComputeOptions,
-        accepts_absent: bool,
+        accept: A,
         is_task: bool,
     ) -> Self {
         Self {
             store,
             key,
             options,
-            accepts_absent,
+            accept,
             thread: (!is_task).then(|| thread::current().id()),
             spare: None,
             seen: None,
@@ -161,7 +169,7 @@ impl<'a, S: Store> Attempt<'a, S> {
     }
 
     /// Looks for the value, and contends for its computation. Never waits.
-    fn step(&mut self) -> error::Result<Step> {
+    fn step(&mut self) -> error::Result<Step<T>> {
         if let Some(reply) = self.look()? {
             return Ok(Step::Ready(self.end_with(reply)));
         }
@@ -181,7 +189,7 @@ impl<'a, S: Store> Attempt<'a, S> {
     }
 
     /// Looks the key up. Returns what the caller takes at once, and keeps what it may take later.
-    fn look(&mut self) -> error::Result<Option<Reply>> {
+    fn look(&mut self) -> error::Result<Option<Reply<T>>> {
         let found = self.store.find_readable(self.key)?;
         self.spare = None;
         self.seen = found.as_ref().map(|found| found.version);
@@ -189,10 +197,10 @@ impl<'a, S: Store> Attempt<'a, S> {
             return Ok(None);
         };
         let is_negative = found.traits.is_negative();
-        if is_negative && !self.accepts_absent {
-            return Ok(None);
-        }
         let value = (!is_negative).then(|| std::mem::take(&mut found.value));
+        let Some(read) = (self.accept)(value.as_deref()) else {
+            return Ok(None);
+        };
         let (store, draw) = (self.store, &mut self.draw);
         let settings = || {
             let generation = store.handle().generation.load();
@@ -207,7 +215,11 @@ impl<'a, S: Store> Attempt<'a, S> {
                     true => Origin::Awaited,
                     false => Origin::Stored,
                 };
-                return Ok(Some(Reply { value, origin }));
+                return Ok(Some(Reply {
+                    value,
+                    read,
+                    origin,
+                }));
             }
             Usability::Early => (Some(Origin::Stored), Origin::Stored),
             Usability::Stale => (Some(Origin::Stale), Origin::StaleOnError),
@@ -216,6 +228,7 @@ impl<'a, S: Store> Attempt<'a, S> {
         };
         self.spare = Some(Spare {
             value,
+            read,
             at_once,
             on_error,
         });
@@ -223,7 +236,7 @@ impl<'a, S: Store> Attempt<'a, S> {
     }
 
     /// Joins the callers of this handle. `None` if this one leads.
-    fn join(&mut self) -> error::Result<Option<Step>> {
+    fn join(&mut self) -> error::Result<Option<Step<T>>> {
         let stuck = self.stuck.take();
         match (self.store.flights()).join(self.key, self.thread, stuck.as_ref()) {
             Joined::Lead(lead) => {
@@ -248,7 +261,7 @@ impl<'a, S: Store> Attempt<'a, S> {
     }
 
     /// Contends with other processes and handles, as the one of this handle that leads.
-    fn contend(&mut self) -> error::Result<Step> {
+    fn contend(&mut self) -> error::Result<Step<T>> {
         let handle = self.store.handle();
         let mut replaced = 0;
         loop {
@@ -293,13 +306,17 @@ impl<'a, S: Store> Attempt<'a, S> {
         &mut self,
         flight: Arc<Flight<Shared>>,
         outcome: Option<Outcome<Shared>>,
-    ) -> Option<Reply> {
+    ) -> Option<Reply<T>> {
         match outcome {
-            Some(Outcome::Done(Shared { value, origin }))
-                if value.is_some() || self.accepts_absent =>
-            {
-                let value = value.map(Arc::unwrap_or_clone);
-                return Some(Reply { value, origin });
+            Some(Outcome::Done(Shared { value, origin })) => {
+                if let Some(read) = (self.accept)(value.as_ref().map(|value| &value[..])) {
+                    return Some(Reply {
+                        value: value.map(Arc::unwrap_or_clone),
+                        read,
+                        origin,
+                    });
+                }
+                self.pace.restart();
             }
             Some(_) => self.pace.restart(),
             // It waits no longer: `Pace::next` leads to the next level.
@@ -308,14 +325,17 @@ impl<'a, S: Store> Attempt<'a, S> {
         None
     }
 
-    fn take_spare_at_once(&mut self) -> Option<Reply> {
-        let Spare { value, at_once, .. } = self.spare.take_if(|spare| spare.at_once.is_some())?;
-        let origin = at_once?;
-        Some(Reply { value, origin })
+    fn take_spare_at_once(&mut self) -> Option<Reply<T>> {
+        let spare = self.spare.take_if(|spare| spare.at_once.is_some())?;
+        Some(Reply {
+            value: spare.value,
+            read: spare.read,
+            origin: spare.at_once?,
+        })
     }
 
     /// Gives a reply to the callers of this handle that wait for it, if this one leads.
-    fn end_with(&mut self, reply: Reply) -> Reply {
+    fn end_with(&mut self, reply: Reply<T>) -> Reply<T> {
         self.lock = None;
         let Some(lead) = self.lead.take() else {
             return reply;
@@ -332,54 +352,86 @@ impl<'a, S: Store> Attempt<'a, S> {
         });
         Reply {
             value: value.map(Arc::unwrap_or_clone),
+            read: reply.read,
             origin: reply.origin,
         }
+    }
+
+    /// Stores a computed value. Returns what another call stored during the computation instead, if the
+    /// caller can use that. A negative entry that it cannot use stays; a value is replaced.
+    fn store(
+        &mut self,
+        value: Option<&[u8]>,
+        options: &InsertOptions,
+        begun: Version,
+    ) -> error::Result<Option<(Value, T)>> {
+        for _ in 0..STORES {
+            let since = Since {
+                seen: self.seen,
+                begun,
+            };
+            let other = self
+                .store
+                .store_unless_newer(self.key, value, options, since)?;
+            let Some(other) = other else {
+                return Ok(None);
+            };
+            let is_negative = other.traits.is_negative();
+            let found = (!is_negative).then_some(other.value);
+            if let Some(read) = (self.accept)(found.as_deref()) {
+                return Ok(Some((found, read)));
+            }
+            if is_negative {
+                return Ok(None);
+            }
+            self.seen = Some(other.version);
+        }
+        let (what, attempts) = ("the entry", STORES);
+        Err(ErrorKind::Contended { what, attempts }.at(&self.store.handle().path))
     }
 
     /// Stores what the computation returned, and lets others have it.
     fn finish<E>(
         mut self,
-        computed: Result<Value, E>,
+        computed: Result<(Value, T), E>,
         cost: Duration,
         begun: Version,
-    ) -> Result<Reply, ComputeError<E>> {
-        let since = Since {
-            seen: self.seen,
-            begun,
-        };
-        let value = match computed {
-            Ok(value) => value,
+    ) -> Obtain<T, E> {
+        let (value, read) = match computed {
+            Ok(computed) => computed,
             Err(error) => {
                 let Some(spare) = self.spare.take() else {
                     return Err(ComputeError::Failed(error));
                 };
                 return Ok(self.end_with(Reply {
                     value: spare.value,
+                    read: spare.read,
                     origin: spare.on_error,
                 }));
             }
         };
         let options = self.options.to_store(value.is_none(), cost);
-        let stored = self
-            .store
-            .store_unless_newer(self.key, value.as_deref(), &options, since);
+        let stored = self.store(value.as_deref(), &options, begun);
         let reply = match stored {
-            Ok(Some(other)) if self.accepts_absent || !other.traits.is_negative() => Reply {
-                value: (!other.traits.is_negative()).then_some(other.value),
+            Ok(Some((value, read))) => Reply {
+                value,
+                read,
                 origin: Origin::Awaited,
             },
-            Ok(_) => Reply {
+            Ok(None) => Reply {
                 value,
+                read,
                 origin: Origin::Computed,
             },
             Err(error) => {
                 // The waiters of this handle take the value all the same.
-                let reply = self.end_with(Reply {
+                let value = self.end_with(Reply {
                     value,
+                    read,
                     origin: Origin::Computed,
                 });
-                return Err(match reply.value {
-                    Some(value) => ComputeError::NotStored { value, error },
+                return Err(match value.value {
+                    Some(_) => ComputeError::NotStored { value, error },
                     None => ComputeError::Cache(error),
                 });
             }
@@ -395,15 +447,21 @@ fn random_share() -> f64 {
     (drawn + 1) as f64 / (1_u64 << BITS) as f64
 }
 
+/// What a call returns. A value that was not stored is in its error.
+pub(super) type Obtain<T, E> = Result<Reply<T>, ComputeError<E, Reply<T>>>;
+
 /// Returns the value of a key; computes it if there is none and no other caller does.
-pub(super) fn obtain<S: Store, E>(
+///
+/// `accept` reads what is stored, `None` for a negative entry. What it returns `None` for counts as
+/// absent; a value is replaced. It runs without the writer lock.
+pub(super) fn obtain<S: Store, T, E>(
     store: &S,
     key: &[u8],
     options: &ComputeOptions,
-    accepts_absent: bool,
-    compute: impl FnOnce() -> Result<Value, E>,
-) -> Result<Reply, ComputeError<E>> {
-    let mut attempt = Attempt::new(store, key, options, accepts_absent, false);
+    accept: impl FnMut(Option<&[u8]>) -> Option<T>,
+    compute: impl FnOnce() -> Result<(Value, T), E>,
+) -> Obtain<T, E> {
+    let mut attempt = Attempt::new(store, key, options, accept, false);
     loop {
         match attempt.step()? {
             Step::Ready(reply) => return Ok(reply),
@@ -422,6 +480,11 @@ pub(super) fn obtain<S: Store, E>(
     attempt.finish(computed, began.elapsed(), version)
 }
 
+/// Accepts every value, and no negative entry.
+pub(super) fn only_values(stored: Option<&[u8]>) -> Option<()> {
+    stored.map(|_| ())
+}
+
 /// As [`obtain`], as a task. `sleep` returns a future that is ready after a time.
 pub(super) async fn obtain_async<S, E, D, F>(
     store: &S,
@@ -429,13 +492,13 @@ pub(super) async fn obtain_async<S, E, D, F>(
     options: &ComputeOptions,
     sleep: impl Fn(Duration) -> D,
     compute: impl FnOnce() -> F,
-) -> Result<Reply, ComputeError<E>>
+) -> Obtain<(), E>
 where
     S: Store,
     D: Future<Output = ()>,
     F: Future<Output = Result<Value, E>>,
 {
-    let mut attempt = Attempt::new(store, key, options, false, true);
+    let mut attempt = Attempt::new(store, key, options, only_values, true);
     loop {
         match attempt.step()? {
             Step::Ready(reply) => return Ok(reply),
@@ -450,7 +513,7 @@ where
         }
     }
     let (version, began) = (store.begin()?, Instant::now());
-    let computed = compute().await;
+    let computed = compute().await.map(|value| (value, ()));
     attempt.finish(computed, began.elapsed(), version)
 }
 

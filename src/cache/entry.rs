@@ -100,6 +100,23 @@ impl CacheEntry {
         self.extension.namespace == Some(hash)
     }
 
+    /// Returns the hash of the entry's tag; see [`InsertOptions::tag_hash`](crate::InsertOptions::tag_hash).
+    pub fn tag_hash(&self) -> Option<u64> {
+        self.extension.tag
+    }
+
+    /// Returns the hash of the entry's namespace, as [`tag_hash`](Self::tag_hash).
+    pub fn namespace_hash(&self) -> Option<u64> {
+        self.extension.namespace
+    }
+
+    /// Returns how long after its deadline the value is served, if the insertion
+    /// [said so](crate::InsertOptions::stale_for). `Duration::MAX` that was given is 9 million years here.
+    pub fn stale_for(&self) -> Option<Duration> {
+        let stale_for = self.extension.stale_for?;
+        Some(Duration::from_millis(stale_for.get()))
+    }
+
     /// Returns what the value took to compute, if that was [stored](crate::InsertOptions::cost).
     pub fn cost(&self) -> Option<Duration> {
         let cost = self.extension.cost?;

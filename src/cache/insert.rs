@@ -112,6 +112,21 @@ impl InsertOptions {
         self
     }
 
+    /// Sets the tag by the hash that another entry [has](crate::CacheEntry::tag_hash), for tools that copy
+    /// entries and do not know the names. The hash of a name is the same in every cache.
+    #[must_use]
+    pub fn tag_hash(mut self, hash: u64) -> Self {
+        self.extension.tag = Some(hash);
+        self
+    }
+
+    /// Sets the namespace by its hash, as [`tag_hash`](Self::tag_hash).
+    #[must_use]
+    pub fn namespace_hash(mut self, hash: u64) -> Self {
+        self.extension.namespace = Some(hash);
+        self
+    }
+
     /// Stores with the entry what its value took to compute; see
     /// [`CacheEntry::cost`](crate::CacheEntry::cost). Rounded down to a microsecond, and to 1/2^26 of it
     /// above 2 minutes.

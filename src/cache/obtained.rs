@@ -4,12 +4,12 @@
 
 use crate::error::Error;
 
-/// A value that was found, awaited or computed.
+/// A value that was found, awaited or computed. `V` is another type for typed caches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Obtained {
+pub struct Obtained<V = Vec<u8>> {
     /// The value.
-    pub value: Vec<u8>,
+    pub value: V,
     /// Where it came from.
     pub origin: Origin,
 }
@@ -20,7 +20,7 @@ pub struct Obtained {
 pub enum Origin {
     /// It was in the cache, fresh.
     Stored,
-    /// This call computed it, and stored it.
+    /// This call computed it, and stored it unless a group of it was invalidated during the computation.
     Computed,
     /// Another thread, task or process computed it during this call.
     Awaited,
@@ -33,7 +33,7 @@ pub enum Origin {
 /// The error of a call that computes.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ComputeError<E> {
+pub enum ComputeError<E, V = Vec<u8>> {
     /// The computation failed, and no value may stand in for it. Nothing was stored.
     #[error("the computation failed")]
     Failed(#[source] E),
@@ -41,7 +41,7 @@ pub enum ComputeError<E> {
     #[error("computed, and not stored")]
     NotStored {
         /// The computed value.
-        value: Vec<u8>,
+        value: V,
         /// The reason.
         #[source]
         error: Error,

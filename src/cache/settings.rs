@@ -2,6 +2,7 @@
 //!
 //! May call `engine` and everything below it.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::engine::handle::Handle;
@@ -24,6 +25,16 @@ pub enum Eviction {
     Fifo,
     /// No entry is evicted: the insertion is refused.
     None,
+}
+
+impl fmt::Display for Eviction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Clock => "clock",
+            Self::Fifo => "fifo",
+            Self::None => "none",
+        })
+    }
 }
 
 /// The limits and defaults of a cache, shared by all its processes; returned by
@@ -49,22 +60,24 @@ pub struct CacheSettings {
     pub jitter: f64,
 }
 
-pub(super) fn public(stored: Settings) -> CacheSettings {
-    let limit = |limit: u64| (limit > 0).then_some(limit);
-    let time = |millis: u64| limit(millis).map(Duration::from_millis);
-    CacheSettings {
-        max_bytes: limit(stored.max_bytes),
-        max_entries: limit(stored.max_entries),
-        time_to_live: time(stored.time_to_live),
-        time_to_idle: time(stored.time_to_idle),
-        stale_while_revalidate: time(stored.stale_for),
-        stale_if_error: time(stored.stale_on_error),
-        eviction: match stored.eviction {
-            EvictionPolicy::Clock => Eviction::Clock,
-            EvictionPolicy::Fifo => Eviction::Fifo,
-            EvictionPolicy::Refuse => Eviction::None,
-        },
-        jitter: f64::from(stored.jitter) / 100.0,
+impl CacheSettings {
+    pub(crate) fn from_stored(stored: Settings) -> Self {
+        let limit = |limit: u64| (limit > 0).then_some(limit);
+        let time = |millis: u64| limit(millis).map(Duration::from_millis);
+        Self {
+            max_bytes: limit(stored.max_bytes),
+            max_entries: limit(stored.max_entries),
+            time_to_live: time(stored.time_to_live),
+            time_to_idle: time(stored.time_to_idle),
+            stale_while_revalidate: time(stored.stale_for),
+            stale_if_error: time(stored.stale_on_error),
+            eviction: match stored.eviction {
+                EvictionPolicy::Clock => Eviction::Clock,
+                EvictionPolicy::Fifo => Eviction::Fifo,
+                EvictionPolicy::Refuse => Eviction::None,
+            },
+            jitter: f64::from(stored.jitter) / 100.0,
+        }
     }
 }
 

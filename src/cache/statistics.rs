@@ -38,7 +38,7 @@ pub struct CacheCounts {
 }
 
 impl CacheCounts {
-    fn of(counts: [u64; STATISTICS]) -> Self {
+    pub(crate) fn of(counts: [u64; STATISTICS]) -> Self {
         let of = |counter: Counter| counts[counter as usize];
         Self {
             hits: of(Counter::Hits),
@@ -55,11 +55,41 @@ impl CacheCounts {
         }
     }
 
+    /// Returns the number of lookups: hits of any kind, and misses.
+    pub fn lookups(&self) -> u64 {
+        let hits = self.hits.saturating_add(self.stale_hits);
+        hits.saturating_add(self.negative_hits)
+            .saturating_add(self.misses)
+    }
+
     /// Returns the share of lookups that are hits of any kind, from 0 to 1; `None` without lookups.
     pub fn hit_ratio(&self) -> Option<f64> {
         let hits = self.hits as f64 + self.stale_hits as f64 + self.negative_hits as f64;
         let lookups = hits + self.misses as f64;
         (lookups > 0.0).then(|| hits / lookups)
+    }
+
+    /// Returns the counts for a metrics program. Figures of one name follow each other.
+    pub fn metrics(&self) -> impl Iterator<Item = Metric> + use<> {
+        let counts = counters(self).into_iter();
+        counts.map(|figure| metric(MetricKind::Counter, figure))
+    }
+
+    /// Returns what was counted since earlier counts of the same cache; 0 where those are higher.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            hits: self.hits.saturating_sub(earlier.hits),
+            stale_hits: self.stale_hits.saturating_sub(earlier.stale_hits),
+            negative_hits: self.negative_hits.saturating_sub(earlier.negative_hits),
+            misses: self.misses.saturating_sub(earlier.misses),
+            insertions: self.insertions.saturating_sub(earlier.insertions),
+            replaced: self.replaced.saturating_sub(earlier.replaced),
+            removed: self.removed.saturating_sub(earlier.removed),
+            evicted_size: self.evicted_size.saturating_sub(earlier.evicted_size),
+            evicted_number: self.evicted_number.saturating_sub(earlier.evicted_number),
+            expired: self.expired.saturating_sub(earlier.expired),
+            invalidated: self.invalidated.saturating_sub(earlier.invalidated),
+        }
     }
 }
 
@@ -129,10 +159,9 @@ impl CacheStats {
     /// Figures of one name follow each other. One process of those that share a cache should report
     /// them, or each would report the same.
     pub fn metrics(&self) -> impl Iterator<Item = Metric> + use<> {
-        let counts = counters(&self.total).into_iter();
         let gauges = gauges(&self.files).into_iter();
-        let counts = counts.map(|figure| metric(MetricKind::Counter, figure));
-        counts.chain(gauges.map(|figure| metric(MetricKind::Gauge, figure)))
+        let gauges = gauges.map(|figure| metric(MetricKind::Gauge, figure));
+        self.total.metrics().chain(gauges)
     }
 }
 
@@ -186,29 +215,49 @@ fn counters(total: &CacheCounts) -> [Figure; 11] {
 fn gauges(files: &Stats) -> [Figure; 4] {
     [
         (
-            "mmapcache_cache_entries",
+            "mmapcache_entries",
             "Entries, expired ones included.",
             &[],
             files.occupied,
         ),
         (
-            "mmapcache_cache_live_bytes",
+            "mmapcache_heap_live_bytes",
             "Heap bytes of entries.",
             &[],
             files.live_bytes,
         ),
         (
-            "mmapcache_cache_dead_bytes",
+            "mmapcache_heap_dead_bytes",
             "Heap bytes to reclaim.",
             &[],
             files.dead_bytes,
         ),
         // Flushes fail from then on, until a restart or a rebuild.
         (
-            "mmapcache_cache_sync_failed",
+            "mmapcache_sync_failed",
             "1 after a failed sync.",
             &[],
             files.sync_failed.into(),
         ),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_have_their_names() {
+        let counts = CacheCounts::of(std::array::from_fn(|at| 1 << at));
+        assert_eq!((counts.hits, counts.misses, counts.insertions), (1, 8, 16));
+        assert_eq!((counts.replaced, counts.removed), (32, 64));
+        assert_eq!((counts.evicted_size, counts.evicted_number), (128, 256));
+        assert_eq!((counts.expired, counts.invalidated), (512, 1024));
+        assert_eq!(counts.lookups(), 15);
+        assert_eq!(counts.hit_ratio(), Some(7.0 / 15.0));
+        let none = CacheCounts::default();
+        assert_eq!(none.hit_ratio(), None);
+        assert_eq!((counts.since(&none), none.since(&counts)), (counts, none));
+        assert_eq!(counts.since(&counts), none);
+    }
 }

@@ -3,6 +3,7 @@
 //! Encodes and decodes; the cache does the rest. May call `codec`, `cache`, and what that may call.
 
 use std::any::type_name;
+use std::convert::Infallible;
 use std::fmt;
 use std::marker::PhantomData;
 use std::path::Path;
@@ -11,10 +12,10 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::cache::{Cache, CacheEntry, InsertOptions};
+use crate::cache::{Cache, CacheEntry, ComputeError, ComputeOptions, InsertOptions, Obtained};
 use crate::codec::Format;
 use crate::engine::Version;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Relaxed;
 use crate::sync::count::Count;
 
@@ -195,6 +196,91 @@ impl<V: DeserializeOwned> TypedCache<V> {
         Ok(stored.and_then(|stored| self.decoded(&stored)))
     }
 
+    /// Returns the value of a key. If there is no fresh one that decodes as `V`, computes it with `f` and
+    /// stores it, as [`Cache::get_or_insert_with`]: one computation at a time for a key, over all threads
+    /// and processes. A value that does not decode is replaced.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// use std::time::Duration;
+    /// use mmapcache::{InsertOptions, TypedCache};
+    ///
+    /// let cache = TypedCache::<Vec<u32>>::open(dir.path().join("primes"))?;
+    /// let hour = InsertOptions::new().ttl(Duration::from_secs(3_600));
+    /// let primes = cache.get_or_insert_with("below ten", hour, || vec![2, 3, 5, 7])?;
+    /// assert_eq!(primes.value, [2, 3, 5, 7]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ComputeError::NotStored`] with the value if the format cannot express it
+    /// ([`ErrorKind::Encode`]; an expired value may stand in for it, as for one that cannot be computed),
+    /// and the errors of [`Cache::get_or_insert_with`].
+    pub fn get_or_insert_with(
+        &self,
+        key: impl AsRef<[u8]>,
+        options: impl Into<ComputeOptions>,
+        f: impl FnOnce() -> V,
+    ) -> std::result::Result<Obtained<V>, ComputeError<Infallible, V>>
+    where
+        V: Serialize,
+    {
+        self.get_or_try_insert_with(key, options, || Ok(f()))
+    }
+
+    /// As [`get_or_insert_with`](Self::get_or_insert_with), for a computation that may fail, as
+    /// [`Cache::get_or_try_insert_with`].
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ComputeError::Failed`] with the error of `f`, and the errors of
+    /// [`get_or_insert_with`](Self::get_or_insert_with).
+    pub fn get_or_try_insert_with<E>(
+        &self,
+        key: impl AsRef<[u8]>,
+        options: impl Into<ComputeOptions>,
+        f: impl FnOnce() -> std::result::Result<V, E>,
+    ) -> std::result::Result<Obtained<V>, ComputeError<E, V>>
+    where
+        V: Serialize,
+    {
+        let mut misread = false;
+        let read = |stored: &[u8]| {
+            let value = self.decode(stored);
+            misread |= value.is_none();
+            value
+        };
+        let f = || {
+            let value = f().map_err(Failure::Computation)?;
+            match self.stored(&value) {
+                Ok(stored) => Ok((stored, value)),
+                Err(error) => Err(Failure::Encoding(value, error)),
+            }
+        };
+        let reply = (self.cache).obtain_read(key.as_ref(), &options.into(), read, f);
+        if misread {
+            self.undecoded.fetch_add(1, Relaxed);
+        }
+        match reply {
+            Ok(reply) => Ok(Obtained {
+                value: reply.read,
+                origin: reply.origin,
+            }),
+            Err(ComputeError::Failed(Failure::Computation(error))) => {
+                Err(ComputeError::Failed(error))
+            }
+            Err(ComputeError::Failed(Failure::Encoding(value, error))) => {
+                Err(ComputeError::NotStored { value, error })
+            }
+            Err(ComputeError::NotStored { value, error }) => Err(ComputeError::NotStored {
+                value: value.read,
+                error,
+            }),
+            Err(ComputeError::Cache(error)) => Err(ComputeError::Cache(error)),
+        }
+    }
+
     /// Returns the fresh entry of a key, and its value: no value if the entry is negative or does not
     /// decode. The entry has the deadline and the version; its own value is the stored bytes.
     ///
@@ -212,16 +298,28 @@ impl<V: DeserializeOwned> TypedCache<V> {
         }))
     }
 
-    fn decoded(&self, stored: &[u8]) -> Option<V> {
-        let decoded = match stored.split_last() {
+    fn decode(&self, stored: &[u8]) -> Option<V> {
+        match stored.split_last() {
             Some((&last, encoded)) if last == mark(self.format) => self.format.decode(encoded).ok(),
             _ => None,
-        };
+        }
+    }
+
+    /// The same, of a lookup.
+    fn decoded(&self, stored: &[u8]) -> Option<V> {
+        let decoded = self.decode(stored);
         if decoded.is_none() {
             self.undecoded.fetch_add(1, Relaxed);
         }
         decoded
     }
+}
+
+/// Why there is no value to store.
+enum Failure<V, E> {
+    Computation(E),
+    /// The format cannot express it.
+    Encoding(V, Error),
 }
 
 /// Returns the last byte of a stored value: bytes of one format can be another value in the other.

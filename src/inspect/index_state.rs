@@ -2,12 +2,11 @@
 
 use std::time::SystemTime;
 
+use crate::cache::{CacheCounts, CacheSettings};
 use crate::format::heap_addr::HeapAddr;
 use crate::index::header::Header;
 use crate::index::redo::{Redo, RedoState};
 
-use crate::inspect::cache_counts::CacheCounts;
-use crate::inspect::cache_settings::CacheSettings;
 use crate::inspect::index_header::time;
 
 /// An address in the heap.
@@ -46,7 +45,7 @@ pub(super) enum PendingChange {
 }
 
 /// The fields of the index header that change with the cache.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct IndexState {
     /// The depth of the directory, which uses two to this power of entries.
@@ -165,8 +164,8 @@ impl IndexState {
             deletes: header.deletes(),
             dropped: header.dropped(),
             writer: Some(header.holder_word() as u32).filter(|&pid| pid != 0),
-            settings: header.settings().map(CacheSettings::from),
-            counts: CacheCounts::decode(header.statistics()),
+            settings: header.settings().map(CacheSettings::from_stored),
+            counts: CacheCounts::of(header.statistics()),
         }
     }
 

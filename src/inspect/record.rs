@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use crate::engine::Problem;
 use crate::error::{Corruption, Result};
+use crate::format::extension::{Extension, Span};
 use crate::format::heap_addr::HeapAddr;
+use crate::format::life::Life;
 use crate::format::record::{
-    ChecksumSeed, HEADER_WORDS, Kind, RecordHeader, SHORT_BYTES, SUM_BYTES, Variant,
+    ChecksumSeed, HEADER_WORDS, Kind, RecordHeader, SHORT_BYTES, SUM_BYTES, Traits, Variant,
 };
 use crate::format::segment::HEADER_BYTES;
 
@@ -36,6 +38,16 @@ pub struct Record {
     pub version: u64,
     /// The key, or the part of it that is in the file.
     pub key: Vec<u8>,
+    /// What a record of a [`Cache`](crate::Cache) says of its entry, by name; empty if a scan found the
+    /// record:
+    ///
+    /// - "expires_at_ms": the deadline, in milliseconds since the Unix epoch. That of a value above 4,096
+    ///   bytes may have been replaced by an entry of its own;
+    /// - "negative", "internal", "idle": 1 if the key is known not to exist, if the entry is one of the
+    ///   cache itself, if lookups renew its deadline;
+    /// - "stale_for_ms", "cost_us", "tag_hash", "namespace_hash": what the insertion said, from the last
+    ///   bytes of the value.
+    pub terms: Vec<(&'static str, u64)>,
     /// The offset of the value in the file, in bytes.
     pub value_at: u64,
     /// The offset of the next record in the file, by the lengths of this one.
@@ -124,6 +136,7 @@ impl Record {
             value_len: 0,
             version: 0,
             key: Vec::new(),
+            terms: Vec::new(),
             value_at: address.at,
             end: address.at,
             stored_sum: None,
@@ -158,10 +171,39 @@ impl Record {
             stored_sum: Some(fields.sum),
             ..Self::empty(&Arc::from(file.path()), address, variant)
         };
+        if variant == Variant::Expiring {
+            record.terms = record.read_terms(file, &fields)?;
+        }
         record.computed_sum = record.compute_sum(file, heap_id)?;
         record.verified = record.computed_sum == record.stored_sum;
         record.problems = record.find_problems(file, &fields, header.len())?;
         Ok(record)
+    }
+
+    /// Decodes the terms of an entry of a `Cache`.
+    fn read_terms(&self, file: &FileReader, fields: &Fields) -> Result<Vec<(&'static str, u64)>> {
+        let life = Life(fields.words[2] as u32);
+        let traits = Traits((fields.words[2] >> 56) as u8);
+        let len = u64::from(traits.extension_bytes());
+        let at = self.content_end().saturating_sub(len).max(self.value_at);
+        let bytes = file.read(at, len)?;
+        let extension = Extension::split(traits, &bytes).map(|(_, extension)| extension);
+        let extension = extension.unwrap_or_default();
+        let flag = |which| traits.has(which).then_some(1);
+        let terms = [
+            ("expires_at_ms", life.deadline(self.version)),
+            ("negative", flag(Traits::NEGATIVE)),
+            ("internal", flag(Traits::INTERNAL)),
+            ("idle", flag(Traits::IDLE)),
+            ("stale_for_ms", extension.stale_for.map(Span::get)),
+            ("cost_us", extension.cost.map(Span::get)),
+            ("tag_hash", extension.tag),
+            ("namespace_hash", extension.namespace),
+        ];
+        let known = terms
+            .into_iter()
+            .filter_map(|(name, term)| Some((name, term?)));
+        Ok(known.collect())
     }
 
     /// Returns the offset of the end of the record without its padding.

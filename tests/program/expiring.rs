@@ -214,7 +214,8 @@ fn cache_figures_are_shown_everywhere() {
     assert_eq!(json["freshness"]["negative"], 1);
     let metrics = workspace.run(0, &["metrics", "pages"]).stdout();
     for line in [
-        "mmapcache_cache_lookups_total{cache=\"pages\",result=\"stale_hit\"} 5\n",
+        "mmapcache_cache_hits_total{cache=\"pages\",kind=\"stale\"} 5\n",
+        "mmapcache_cache_misses_total{cache=\"pages\"} 15\n",
         "mmapcache_cache_removals_total{cache=\"pages\",cause=\"invalidated\"} 37\n",
         "mmapcache_cache_insertions_total{cache=\"pages\"} 31\n",
         "mmapcache_cache_max_bytes{cache=\"pages\"} 0\n",

@@ -49,7 +49,11 @@ const COMMANDS: &[&[&str]] = &[
     &["put", "pages", "key", "value", "--ttl", "60", "--json"],
     &["list", "pages", "--json"],
     &["stats", "pages", "--full", "--json"],
+    &["get", "pages", "key", "--json"],
+    &["export", "pages"],
     &["expire", "pages", "--json"],
+    &["invalidate", "pages", "tag", "--json"],
+    &["evict", "pages", "--to", "1GiB", "--json"],
 ];
 
 fn with_all_inputs() -> Workspace {

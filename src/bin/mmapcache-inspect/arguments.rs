@@ -10,9 +10,9 @@ use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::location::Location;
 use crate::{
-    compact, completions, copy, delete, demo, expire, export, get, header, heap, histogram, import,
-    key, labels, list, man, map, metrics, progress, put, record, repair, report, slot, stats,
-    verify, watch,
+    compact, completions, copy, delete, demo, evict, expire, export, get, header, heap, histogram,
+    import, invalidate, key, labels, list, man, map, metrics, progress, put, record, repair,
+    report, slot, stats, verify, watch,
 };
 
 /// Reads, checks, fills and backs up caches of mmapcache
@@ -69,6 +69,8 @@ enum Command {
     #[command(after_help = "Example: mmapcache-inspect labels labels --prefix r/ --limit 10")]
     Labels(labels::Arguments),
     /// Print the value of a key, byte for byte
+    ///
+    /// Of a `Cache` also an expired one. The exit code is 1 for a key that is known not to exist.
     #[command(after_help = "Example: mmapcache-inspect get cache 'key \\x01'")]
     Get {
         /// The cache: the path of its index
@@ -87,7 +89,7 @@ enum Command {
     Put(put::Arguments),
     /// Delete keys, all of them under one lock
     ///
-    /// The exit code is 1 if one of them was absent. Fails if the cache is append-only or holds
+    /// The exit code is 1 if one of them was absent, or expired in a `Cache`. Fails if the cache is append-only or holds
     /// labels.
     #[command(after_help = "Example: mmapcache-inspect delete cache stale hex:ff01")]
     Delete(delete::Arguments),
@@ -98,6 +100,19 @@ enum Command {
     /// less than 1 MiB of memory, and the keys of the removals at a time.
     #[command(after_help = "Example: mmapcache-inspect expire pages")]
     Expire(expire::Arguments),
+    /// Evict entries of a `Cache` until its files are small enough
+    ///
+    /// Those that were not used go first, as when an insertion makes room. The index does not become
+    /// smaller: the exit code is 1 if the files take more afterwards. Later insertions fill the cache
+    /// again, up to its own limit. Needs the lock for the whole time; readers do not wait.
+    #[command(after_help = "Example: mmapcache-inspect evict pages --to 64MiB")]
+    Evict(evict::Arguments),
+    /// Invalidate all entries of a `Cache` with a tag, or in a namespace
+    ///
+    /// They are absent to every reader from then on. Stores one small entry, whatever their number, so it
+    /// cannot say how many they are, and succeeds for a tag that no entry has.
+    #[command(after_help = "Example: mmapcache-inspect invalidate pages user:alice")]
+    Invalidate(invalidate::Arguments),
     /// Return the space of dead records to the file system
     ///
     /// Writes clean the heap as they go, so this command is rarely needed. It reclaims more; writers
@@ -140,13 +155,21 @@ enum Command {
     /// Store files under their paths, lines of JSON, or the entries of another cache; create the cache
     /// if it does not exist
     ///
-    /// A line is an object with "key" or "key_base64", and "value" or "value_base64". Of a directory
+    /// A line is an object with "key" or "key_base64", and "value" or "value_base64". If the first one also
+    /// has "expires_at_ms", as `export` writes it of a `Cache`, a cache that does not exist becomes a
+    /// `Cache`; it gets deadlines, negative entries and groups again. What expired since is skipped. A
+    /// cache of the other type refuses lines with a deadline or a group. Of a directory
     /// tree, imports the regular files and follows no symbolic link. Reports and skips what cannot be
     /// read or is too large for the cache; the exit code is then 2. Needs memory for 256 entries, or
     /// for 4 MiB of entries and one more.
     #[command(after_help = "Example: mmapcache-inspect import cache --from-cache other")]
     Import(import::Arguments),
     /// Print all entries as lines of JSON, which `import` reads back byte for byte
+    ///
+    /// Of a `Cache` each line has the deadline in milliseconds since 1970, null for none
+    /// ("expires_at_ms"), the milliseconds left, and if there are some a negative mark, the time for which
+    /// it may be stale, and hashes of its tag and namespace: their names are not in the files. Expired
+    /// entries are left out; `--dir` writes values only.
     ///
     /// Needs less than 1 MiB of memory and that of the largest value; with `--to-cache` that of 256
     /// entries, or of 4 MiB of entries and one more.
@@ -210,6 +233,8 @@ impl Arguments {
             Command::Put(arguments) => put::run(&at(&arguments.cache), arguments),
             Command::Delete(arguments) => delete::run(&at(&arguments.cache), arguments),
             Command::Expire(arguments) => expire::run(&at(&arguments.cache), arguments),
+            Command::Evict(arguments) => evict::run(&at(&arguments.cache), arguments),
+            Command::Invalidate(arguments) => invalidate::run(&at(&arguments.cache), arguments),
             Command::Compact(arguments) => compact::run(&at(&arguments.cache), arguments),
             Command::Copy(arguments) => copy::run(&at(&arguments.cache), arguments),
             Command::Verify(arguments) => verify::run(&at(&arguments.cache), arguments),

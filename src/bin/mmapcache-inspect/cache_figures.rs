@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use mmapcache::inspect::{CacheCounts, CacheFiles, CacheSettings};
+use mmapcache::inspect::CacheFiles;
+use mmapcache::{CacheCounts, CacheSettings};
 use serde_json::{Map, Value, json};
 
 use crate::grid::Grid;
@@ -108,8 +109,8 @@ impl CacheFigures {
                 "time_to_idle_seconds": seconds(settings.time_to_idle),
                 "stale_while_revalidate_seconds": seconds(settings.stale_while_revalidate),
                 "stale_if_error_seconds": seconds(settings.stale_if_error),
-                "jitter_percent": settings.jitter_percent,
-                "eviction": settings.eviction,
+                "jitter_percent": percent(settings.jitter),
+                "eviction": settings.eviction.to_string(),
             })
         });
         let mut value = Map::new();
@@ -139,6 +140,11 @@ pub(crate) fn names(counts: &CacheCounts) -> [(&'static str, u64); 11] {
     ]
 }
 
+/// Returns a share in whole percent, as the files have it.
+fn percent(share: f64) -> u64 {
+    (share * 100.0).round() as u64
+}
+
 /// Returns the settings by name, as text.
 fn shown(settings: &CacheSettings) -> Vec<(&'static str, String)> {
     let none = || "none".to_owned();
@@ -163,7 +169,7 @@ fn shown(settings: &CacheSettings) -> Vec<(&'static str, String)> {
             time(settings.stale_while_revalidate),
         ),
         ("stale if error", time(settings.stale_if_error)),
-        ("jitter", format!("{} %", settings.jitter_percent)),
-        ("eviction", settings.eviction.to_owned()),
+        ("jitter", format!("{} %", percent(settings.jitter))),
+        ("eviction", settings.eviction.to_string()),
     ]
 }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use mmapcache::{Stats, VerifyReport};
 
+use crate::either_cache::EitherCache;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::grid::Grid;
@@ -97,7 +98,7 @@ fn demonstrate(
     out.line(&format!("reading files of {}", source.root.display()))?;
     out.flush()?;
     let began = Instant::now();
-    let cache = location.create_new()?;
+    let cache = EitherCache::Engine(location.create_new()?);
     let counts = import::from_tree(&cache, location, &source.root, &source.selection)?;
     drop(cache);
     out.line(&format!("import: {}", counts.text(began.elapsed())))?;

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use mmapcache::CacheEntry;
 use serde_json::{Map, Value};
 
+use crate::entry_terms::EntryTerms;
 use crate::units;
 
 /// What an entry is at one moment.
@@ -17,6 +18,9 @@ pub(crate) struct EntryState {
     pub(crate) age: Duration,
     /// `None` without a deadline.
     pub(crate) remaining: Option<Duration>,
+    /// Bytes of the value.
+    pub(crate) value_len: u64,
+    terms: EntryTerms,
 }
 
 impl EntryState {
@@ -29,6 +33,8 @@ impl EntryState {
                 .duration_since(inserted)
                 .unwrap_or_default(),
             remaining: entry.remaining(),
+            value_len: entry.value().len() as u64,
+            terms: EntryTerms::of(entry),
         }
     }
 
@@ -53,5 +59,6 @@ impl EntryState {
         object.insert("age_seconds".to_owned(), self.age.as_secs_f64().into());
         let remaining = self.remaining.map(|left| left.as_secs_f64());
         object.insert("remaining_seconds".to_owned(), remaining.into());
+        self.terms.insert(object);
     }
 }

@@ -6,8 +6,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use mmapcache::MmapCache;
-
+use crate::either_cache::EitherCache;
+use crate::entry_terms::EntryTerms;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::location::Location;
@@ -34,7 +34,7 @@ pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStat
     if let Some(other) = &arguments.to_cache {
         return to_cache(location, other);
     }
-    let cache = location.open_read_only()?;
+    let cache = EitherCache::open_read_only(location)?;
     match &arguments.dir {
         Some(dir) => to_files(&cache, dir),
         None => to_lines(&cache),
@@ -54,10 +54,10 @@ fn to_cache(location: &Location, other: &Path) -> Result<ExitStatus, Failure> {
     Ok(counts.exit_status())
 }
 
-fn to_lines(cache: &MmapCache) -> Result<ExitStatus, Failure> {
+fn to_lines(cache: &EitherCache) -> Result<ExitStatus, Failure> {
     let mut out = Output::new();
-    let damage = each(cache, |key, value| {
-        out.with(|out| json_line::write(out, key, Some(value)))
+    let damage = each(cache, |key, value, terms| {
+        out.with(|out| json_line::write(out, key, value, terms))
     })?;
     out.end()?;
     Ok(ExitStatus::problems_if(damage))
@@ -65,28 +65,28 @@ fn to_lines(cache: &MmapCache) -> Result<ExitStatus, Failure> {
 
 /// Calls a closure with every valid entry, and reports damaged ones. Returns whether there were any.
 fn each(
-    cache: &MmapCache,
-    mut take: impl FnMut(&[u8], &[u8]) -> Result<(), Failure>,
+    cache: &EitherCache,
+    mut take: impl FnMut(&[u8], &[u8], Option<EntryTerms>) -> Result<(), Failure>,
 ) -> Result<bool, Failure> {
     let progress = progress::of_printing("exporting entries", cache.len());
-    let mut items = cache.iter()?;
     let mut damage = false;
-    while let Some(item) = items.next_borrowed() {
+    cache.each(|item| {
         progress.iter().for_each(Progress::step);
         match item {
-            Ok((key, value)) => take(key, value)?,
+            Ok((key, value, terms)) => take(key, value, terms),
             Err(error) if error.is_corruption() => {
                 damage = true;
                 output::report_error(&error);
+                Ok(())
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => Err(error.into()),
         }
-    }
+    })?;
     Ok(damage)
 }
 
 /// Writes files into a directory that is new or empty, so that no link in it can lead out of it.
-fn to_files(cache: &MmapCache, dir: &Path) -> Result<ExitStatus, Failure> {
+fn to_files(cache: &EitherCache, dir: &Path) -> Result<ExitStatus, Failure> {
     fs::create_dir_all(dir).map_err(Failure::file(dir, "create the directory"))?;
     let mut names = fs::read_dir(dir).map_err(Failure::file(dir, "list the directory"))?;
     if names.next().is_some() {
@@ -94,7 +94,11 @@ fn to_files(cache: &MmapCache, dir: &Path) -> Result<ExitStatus, Failure> {
         return Err(Failure::Request(what));
     }
     let (mut written, mut bytes, mut refused) = (0, 0, 0);
-    let damage = each(cache, |key, value| {
+    let damage = each(cache, |key, value, terms| {
+        if terms.is_some_and(|terms| terms.is_negative) {
+            // It has no value.
+            return Ok(());
+        }
         let stored = if is_safe(key) {
             write_file(dir, key, value)
         } else {

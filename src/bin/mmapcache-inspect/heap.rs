@@ -145,10 +145,8 @@ impl Lister<'_> {
                     "{{\"place\":\"{address}\",\"kind\":\"{kind}\",\"bytes\":{bytes},"
                 )?;
                 write!(out, "\"version\":\"{version}\",\"value_len\":{len},")?;
-                // The rest of the line is the object of the key without its first brace.
-                let mut rest = Vec::new();
-                json_line::write(&mut rest, &record.key, None)?;
-                out.write_all(&rest[1..])
+                json_line::write_field(out, "key", &record.key)?;
+                out.write_all(b"}\n")
             });
         }
         let version = record::version(record.version, self.numbered);

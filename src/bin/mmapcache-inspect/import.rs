@@ -5,22 +5,24 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use mmapcache::MmapCache;
-
 use crate::batch::Batch;
 use crate::cache_file_names::CacheFileNames;
+use crate::either_cache::EitherCache;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::import_counts::ImportCounts;
 use crate::import_labels;
 use crate::location::Location;
 use crate::output::{self, Output};
+use crate::portable_entry::PortableEntry;
 use crate::tree::{self, Selection, Tree, TreeItem};
 use crate::{copy_entries, progress};
 
 /// The longest line: six characters of JSON for each byte, and room for key and punctuation.
 const LINE_FACTOR: u64 = 6;
 const LINE_EXTRA: u64 = 1 << 20;
+/// The longest segment of a cache that does not exist yet.
+const NEW_SEGMENT: u64 = 1 << 30;
 
 /// The source of an import.
 #[derive(Debug, clap::Args)]
@@ -54,15 +56,10 @@ pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStat
         };
         copy_entries::run(&other, location)?
     } else if source == Path::new("-") {
-        lines(
-            &location.open_or_create()?,
-            location,
-            &mut io::stdin().lock(),
-            "standard input",
-        )?
+        lines(location, &mut io::stdin().lock(), "standard input")?
     } else if is_dir(source)? {
         from_tree(
-            &location.open_or_create()?,
+            &EitherCache::open_or_create(location, false)?,
             location,
             source,
             &Selection::all(),
@@ -70,12 +67,7 @@ pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStat
     } else {
         let file = File::open(source).map_err(Failure::file(source, "open the file"))?;
         let name = source.display().to_string();
-        lines(
-            &location.open_or_create()?,
-            location,
-            &mut BufReader::new(file),
-            &name,
-        )?
+        lines(location, &mut BufReader::new(file), &name)?
     };
     let time = began.elapsed();
     let mut out = Output::new();
@@ -112,7 +104,7 @@ fn value_limit(location: &Location) -> Result<u64, Failure> {
 
 /// Imports the files of a tree. The key is the path from the root.
 pub(crate) fn from_tree(
-    cache: &MmapCache,
+    cache: &EitherCache,
     location: &Location,
     root: &Path,
     selection: &Selection,
@@ -142,7 +134,7 @@ pub(crate) fn from_tree(
             tree::read(&found.path, limit)
         };
         match read {
-            Ok(Some(value)) => batch.push(found.key, value)?,
+            Ok(Some(value)) => batch.push(PortableEntry::plain(found.key, value))?,
             Ok(None) => {
                 batch.counts.unfit += 1;
                 output::warn(&format!(
@@ -157,41 +149,74 @@ pub(crate) fn from_tree(
     batch.end()
 }
 
-/// Imports lines of JSON.
+/// Imports lines of JSON. The first one decides on the type of a cache that does not exist.
 fn lines(
-    cache: &MmapCache,
     location: &Location,
     source: &mut dyn BufRead,
     name: &str,
 ) -> Result<ImportCounts, Failure> {
-    let limit = value_limit(location)?
-        .saturating_mul(LINE_FACTOR)
-        .saturating_add(LINE_EXTRA);
-    let mut batch = Batch::new(cache)?;
-    let mut line = Vec::new();
+    let limit = match location.cache.exists() {
+        true => value_limit(location)?,
+        false => NEW_SEGMENT,
+    };
+    let limit = limit.saturating_mul(LINE_FACTOR).saturating_add(LINE_EXTRA);
+    let mut source = Lines {
+        source,
+        name,
+        limit,
+        number: 0,
+        line: Vec::new(),
+    };
+    let mut next = source.next()?;
+    let is_expiring = matches!(&next, Some(Ok(entry)) if entry.terms.is_some());
+    let cache = EitherCache::open_or_create(location, is_expiring)?;
+    let mut batch = Batch::new(&cache)?;
     let progress = progress::of_unknown("importing: lines");
-    for number in 1_u64.. {
+    while let Some(found) = next {
         progress.step();
-        let whole = read_line(source, &mut line, limit)
-            .map_err(Failure::file(Path::new(name), "read the lines"))?;
-        if line.is_empty() && whole {
-            break;
+        match found {
+            Ok(entry) => batch.push(entry)?,
+            Err(what) => batch.unreadable(&Failure::Request(what)),
         }
-        let parsed = if whole {
-            crate::json_line::parse(&line)
-        } else {
-            Err("longer than any entry of this cache".to_owned())
-        };
-        match parsed {
-            Ok((key, value)) => batch.push(key, value)?,
-            Err(_) if line.trim_ascii().is_empty() => {}
-            Err(what) => {
-                let what = format!("{name}: line {number}: skipped: {what}");
-                batch.unreadable(&Failure::Request(what));
-            }
-        }
+        next = source.next()?;
     }
     batch.end()
+}
+
+/// Lines of a source, and how far they are read.
+struct Lines<'a> {
+    source: &'a mut dyn BufRead,
+    name: &'a str,
+    limit: u64,
+    number: u64,
+    line: Vec<u8>,
+}
+
+impl Lines<'_> {
+    /// Returns the entry of the next line that is not blank, or what is wrong with it.
+    fn next(&mut self) -> Result<Option<Result<PortableEntry, String>>, Failure> {
+        loop {
+            self.number += 1;
+            let whole = read_line(self.source, &mut self.line, self.limit)
+                .map_err(Failure::file(Path::new(self.name), "read the lines"))?;
+            if self.line.is_empty() && whole {
+                return Ok(None);
+            }
+            if whole && self.line.trim_ascii().is_empty() {
+                continue;
+            }
+            let parsed = match whole {
+                true => crate::json_line::parse(&self.line),
+                false => Err("longer than any entry of this cache".to_owned()),
+            };
+            let place = (self.name, self.number);
+            let parsed = parsed.map_err(|what| {
+                let (name, number) = place;
+                format!("{name}: line {number}: skipped: {what}")
+            });
+            return Ok(Some(parsed));
+        }
+    }
 }
 
 /// Reads a line including its end, or nothing at the end of the source. Returns false if the line is

@@ -18,6 +18,8 @@ pub(crate) struct ImportCounts {
     pub(crate) passed: u64,
     /// Entries that do not fit into a segment, or whose key is too long or empty.
     pub(crate) unfit: u64,
+    /// Entries that expired before they were stored.
+    pub(crate) expired: u64,
     /// Files or lines that could not be read.
     pub(crate) unreadable: u64,
     /// Entries that the cache dropped during the import because their records are damaged or missing.
@@ -41,6 +43,7 @@ impl ImportCounts {
             "bytes": self.bytes,
             "passed": self.passed,
             "unfit": self.unfit,
+            "expired": self.expired,
             "unreadable": self.unreadable,
             "dropped": self.dropped,
             "seconds": time.as_secs_f64(),
@@ -62,6 +65,7 @@ impl ImportCounts {
                 "skipped: not regular files, or files of this cache",
             ),
             (self.unfit, "skipped: the cache cannot hold them"),
+            (self.expired, "skipped: expired"),
             (self.unreadable, "skipped: could not be read"),
             (
                 self.dropped,

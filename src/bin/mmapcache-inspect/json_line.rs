@@ -8,18 +8,36 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
-/// Writes a key, and a value if there is one, as one line.
-pub(crate) fn write(out: &mut dyn Write, key: &[u8], value: Option<&[u8]>) -> io::Result<()> {
+use crate::entry_terms::EntryTerms;
+use crate::json_number;
+use crate::portable_entry::PortableEntry;
+
+/// Writes an entry as one line.
+pub(crate) fn write(
+    out: &mut dyn Write,
+    key: &[u8],
+    value: &[u8],
+    terms: Option<EntryTerms>,
+) -> io::Result<()> {
     out.write_all(b"{")?;
     write_field(out, "key", key)?;
-    if let Some(value) = value {
+    out.write_all(b",")?;
+    write_field(out, "value", value)?;
+    if let Some(terms) = terms {
+        let mut object = Map::new();
+        terms.insert(&mut object);
+        let mut value = Value::Object(object);
+        json_number::stringify_large(&mut value);
+        // Without the brace that opens the object.
+        let text = value.to_string();
         out.write_all(b",")?;
-        write_field(out, "value", value)?;
+        out.write_all(&text.as_bytes()[1..text.len() - 1])?;
     }
     out.write_all(b"}\n")
 }
 
-fn write_field(out: &mut dyn Write, name: &str, bytes: &[u8]) -> io::Result<()> {
+/// Writes bytes as a member of an object.
+pub(crate) fn write_field(out: &mut dyn Write, name: &str, bytes: &[u8]) -> io::Result<()> {
     match std::str::from_utf8(bytes) {
         Ok(text) => {
             write!(out, "\"{name}\":")?;
@@ -37,11 +55,15 @@ pub(crate) fn insert(object: &mut Map<String, Value>, name: &str, bytes: &[u8]) 
     };
 }
 
-/// Reads the key and value of a line.
-pub(crate) fn parse(line: &[u8]) -> Result<(Vec<u8>, Vec<u8>), String> {
+/// Reads the entry of a line.
+pub(crate) fn parse(line: &[u8]) -> Result<PortableEntry, String> {
     let mut value: Value = serde_json::from_slice(line).map_err(|error| error.to_string())?;
     let object = value.as_object_mut().ok_or("not a JSON object")?;
-    Ok((take(object, "key")?, take(object, "value")?))
+    Ok(PortableEntry {
+        key: take(object, "key")?,
+        value: take(object, "value")?,
+        terms: EntryTerms::parse(object)?,
+    })
 }
 
 fn take(object: &mut Map<String, Value>, name: &str) -> Result<Vec<u8>, String> {
@@ -72,9 +94,13 @@ mod tests {
             "\u{1f980}\u{2028}".as_bytes(),
         ] {
             let mut line = Vec::new();
-            write(&mut line, bytes, Some(bytes)).unwrap();
-            assert_eq!(line.iter().filter(|&&byte| byte == b'\n').count(), 1);
-            assert_eq!(parse(&line), Ok((bytes.to_vec(), bytes.to_vec())));
+            for terms in [None, Some(EntryTerms::default())] {
+                line.clear();
+                write(&mut line, bytes, bytes, terms).unwrap();
+                assert_eq!(line.iter().filter(|&&byte| byte == b'\n').count(), 1);
+                let entry = PortableEntry::plain(bytes.to_vec(), bytes.to_vec());
+                assert_eq!(parse(&line), Ok(PortableEntry { terms, ..entry }));
+            }
         }
     }
 

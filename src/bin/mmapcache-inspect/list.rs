@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use mmapcache::iter::KeyInfo;
-use mmapcache::{Cache, MmapCache, Version};
+use mmapcache::{Cache, CacheEntry, MmapCache, Version};
 use serde_json::{Map, Value};
 
 use crate::entry_state::EntryState;
@@ -143,21 +143,22 @@ impl Lister<'_> {
         key.starts_with(&self.prefix) && !self.internal.as_ref().is_some_and(is_internal)
     }
 
-    /// Returns the state of an entry, if that is shown or asked for; `None` also for an entry that was
-    /// removed since.
-    fn state(&mut self, key: &[u8]) -> Result<Option<EntryState>, Failure> {
+    /// Returns an entry of a `Cache`, if more than its key is shown or asked for; `None` also for one that
+    /// was removed since.
+    fn stored(&mut self, key: &[u8]) -> Result<Option<CacheEntry>, Failure> {
         let Arguments {
             long,
             json,
             expired,
+            values,
             ..
         } = *self.arguments;
-        let cache = self.expiring.as_ref().filter(|_| long || json || expired);
+        let is_needed = long || json || expired || values;
+        let cache = self.expiring.as_ref().filter(|_| is_needed);
         let Some(found) = cache.map(|cache| cache.stored_entry(key)) else {
             return Ok(None);
         };
-        let entry = self.valid(found)?.flatten();
-        Ok(entry.as_ref().map(EntryState::of))
+        Ok(self.valid(found)?.flatten())
     }
 
     /// Returns what was found. Reports damage on standard error, and returns `None` for it.
@@ -271,7 +272,7 @@ impl Lister<'_> {
     }
 
     fn is_expired(&mut self, key: &[u8]) -> Result<bool, Failure> {
-        Ok(self.state(key)?.is_some_and(|state| state.is_expired))
+        Ok(self.stored(key)?.is_some_and(|entry| entry.is_expired()))
     }
 
     /// Prints an entry, unless only others are asked for. Returns whether it did.
@@ -282,7 +283,11 @@ impl Lister<'_> {
         version: Version,
         value: Option<&[u8]>,
     ) -> Result<bool, Failure> {
-        let state = self.state(key)?;
+        let stored = self.stored(key)?;
+        let state = stored.as_ref().map(EntryState::of);
+        // The engine's value has what a `Cache` stores after its own.
+        let value_len = state.map_or(value_len, |state| state.value_len);
+        let value = value.map(|value| stored.as_ref().map_or(value, CacheEntry::value));
         if self.arguments.expired && !state.is_some_and(|state| state.is_expired) {
             return Ok(false);
         }

@@ -36,6 +36,12 @@ impl Location {
         opened.map_err(|error| self.explain(error))
     }
 
+    /// As [`open_or_create`](Self::open_or_create), a `Cache`.
+    pub(crate) fn open_or_create_cache(&self) -> Result<Cache, Failure> {
+        let opened = Cache::open_with(&self.cache, &self.options());
+        opened.map_err(|error| self.explain(error))
+    }
+
     /// Creates the cache. Fails if it exists.
     pub(crate) fn create_new(&self) -> Result<MmapCache, Failure> {
         Ok(self.options().create_new(true).open(&self.cache)?)

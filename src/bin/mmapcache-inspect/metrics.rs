@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use mmapcache::inspect::{CacheFiles, IndexState};
-use mmapcache::{DiskUsage, Stats};
+use mmapcache::{CacheCounts, DiskUsage, Stats};
 use serde_json::{Map, Value};
 
 use crate::cache_figures::{self, CacheFigures};
@@ -57,7 +57,7 @@ struct Number {
     value: f64,
 }
 
-/// All names with their kinds and descriptions.
+/// All names with their kinds and descriptions, except those of `CacheCounts::metrics`.
 const NAMES: &[(&str, Kind, &str)] = &[
     (
         "mmapcache_up",
@@ -177,21 +177,6 @@ const NAMES: &[(&str, Kind, &str)] = &[
         "Changes of any kind.",
     ),
     (
-        "mmapcache_cache_lookups_total",
-        Kind::Counter,
-        "Look-ups of a `Cache`, by result.",
-    ),
-    (
-        "mmapcache_cache_insertions_total",
-        Kind::Counter,
-        "Entries put into a `Cache`.",
-    ),
-    (
-        "mmapcache_cache_removals_total",
-        Kind::Counter,
-        "Entries that left a `Cache`, by cause.",
-    ),
-    (
         "mmapcache_cache_max_bytes",
         Kind::Gauge,
         "The bytes of disk that a `Cache` may take; 0 for no limit.",
@@ -251,7 +236,13 @@ fn label(cache: &std::path::Path) -> String {
 
 /// Groups the numbers by name, as the text format requires.
 fn families(readings: &[Reading]) -> Vec<Family<'_>> {
-    let families = NAMES.iter().map(|&(name, kind, help)| {
+    let mut counted: Vec<_> = CacheCounts::default()
+        .metrics()
+        .map(|metric| (metric.name, Kind::Counter, metric.help))
+        .collect();
+    counted.dedup_by_key(|(name, ..)| *name);
+    let families = NAMES.iter().copied().chain(counted);
+    let families = families.map(|(name, kind, help)| {
         let samples = readings.iter().flat_map(|reading| {
             let named = reading
                 .numbers
@@ -409,31 +400,13 @@ fn by_header(cache_files: &CacheFiles) -> Vec<Number> {
 /// Returns the numbers that only a `Cache` has.
 fn of_cache(figures: &CacheFigures) -> Vec<Number> {
     let counts = &figures.counts;
-    let by = |name, label, parts: &[(&'static str, u64)]| {
-        let parts = parts.iter().map(|&(part, count)| Number {
-            part: Some((label, part)),
-            ..Number::new(name, count as f64)
-        });
-        parts.collect::<Vec<_>>()
-    };
-    let lookups = [
-        ("hit", counts.hits),
-        ("stale_hit", counts.stale_hits),
-        ("negative_hit", counts.negative_hits),
-        ("miss", counts.misses),
-    ];
-    let removals = [
-        ("evicted_size", counts.evicted_size),
-        ("evicted_number", counts.evicted_number),
-        ("expired", counts.expired),
-        ("invalidated", counts.invalidated),
-        ("removed", counts.removed),
-        ("replaced", counts.replaced),
-    ];
-    let mut numbers = by("mmapcache_cache_lookups_total", "result", &lookups);
-    numbers.extend(by("mmapcache_cache_removals_total", "cause", &removals));
-    let insertions = counts.insertions as f64;
-    numbers.push(Number::new("mmapcache_cache_insertions_total", insertions));
+    let mut numbers: Vec<_> = counts
+        .metrics()
+        .map(|metric| Number {
+            part: metric.labels.first().copied(),
+            ..Number::new(metric.name, metric.value as f64)
+        })
+        .collect();
     if let Some(settings) = &figures.settings {
         let limit = |limit: Option<u64>| limit.unwrap_or(0) as f64;
         let bytes = limit(settings.max_bytes);

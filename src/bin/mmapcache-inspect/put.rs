@@ -14,7 +14,7 @@ use crate::location::Location;
 use crate::output::{self, Output};
 use crate::progress;
 use crate::write_options::{DroppedEntries, WriteOptions};
-use crate::{json_number, key, units};
+use crate::{either_cache, json_number, key, units};
 
 /// The entry to store, and where.
 #[derive(Debug, clap::Args)]
@@ -32,7 +32,8 @@ pub(crate) struct Arguments {
     /// Only if the key has no value yet; the exit code is 1 if it has
     #[arg(long)]
     if_absent: bool,
-    /// Store it in a `Cache`, where it expires after this many seconds
+    /// Store it in a `Cache`, where it expires after this many seconds; without it, after the time that
+    /// the `Cache` has for such entries
     #[arg(long, value_name = "SECONDS")]
     ttl: Option<u64>,
     /// Create the cache if it does not exist; with --ttl a `Cache`
@@ -50,8 +51,8 @@ pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStat
     // Read before the cache is opened, so that no other writer waits for a pipe.
     let value = arguments.value()?;
     let progress = progress::of_time("waiting for the lock or the disk");
-    if let Some(seconds) = arguments.ttl {
-        let version = arguments.store_expiring(location, &key, &value, seconds)?;
+    if arguments.ttl.is_some() || either_cache::is_expiring(location) {
+        let version = arguments.store_expiring(location, &key, &value)?;
         drop(progress);
         arguments.show(&key, &value, version)?;
         return Ok(ExitStatus::problems_if(version.is_none()));
@@ -70,16 +71,18 @@ pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStat
 }
 
 impl Arguments {
-    /// Stores an entry with a deadline. Returns its version, `None` if the key has a value already.
+    /// Stores an entry of a `Cache`. Returns its version, `None` if the key has a value already.
     fn store_expiring(
         &self,
         location: &Location,
         key: &[u8],
         value: &[u8],
-        seconds: u64,
     ) -> Result<Option<Version>, Failure> {
         let cache = self.change.open_cache(location, self.create)?;
-        let life = InsertOptions::new().ttl(Duration::from_secs(seconds));
+        let mut life = InsertOptions::new();
+        if let Some(seconds) = self.ttl {
+            life = life.ttl(Duration::from_secs(seconds));
+        }
         let version = match self.if_absent {
             true => cache.add(key, value, &life)?,
             false => Some(cache.insert_with(key, value, &life)?),

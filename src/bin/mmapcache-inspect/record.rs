@@ -1,6 +1,7 @@
 //! `record`: one record of the heap, field by field and byte by byte.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use mmapcache::inspect::{CacheFiles, HeapAddress, Record};
 use serde_json::{Value, json};
@@ -187,7 +188,26 @@ pub(crate) fn rows(grid: &mut Grid, record: &Record) {
             format!("from byte {}", record.value_at),
         );
     }
+    for &(name, term) in &record.terms {
+        let (label, shown) = shown_term(name, term);
+        grid.row(label, shown, "");
+    }
     grid.row("next record", format!("byte {}", record.end), "");
+}
+
+/// Returns what is shown of a term of an entry of a `Cache`.
+fn shown_term(name: &'static str, term: u64) -> (&'static str, String) {
+    match name {
+        "expires_at_ms" => {
+            let at = timestamp::format_nanos(term.saturating_mul(1_000_000));
+            ("expires", at)
+        }
+        "stale_for_ms" => ("stale for", units::duration(Duration::from_millis(term))),
+        "cost_us" => ("cost", units::duration(Duration::from_micros(term))),
+        "tag_hash" => ("tag's hash", format!("{term:016x}")),
+        "namespace_hash" => ("namespace's hash", format!("{term:016x}")),
+        _ => (name, "yes".to_owned()),
+    }
 }
 
 /// Returns a version as a time or, in an id cache, as a number.
@@ -218,6 +238,14 @@ pub(crate) fn value(record: &Record) -> Value {
     });
     if let Some(object) = value.as_object_mut() {
         json_line::insert(object, "key", &record.key);
+        for &(name, term) in &record.terms {
+            let term = match name {
+                "tag_hash" | "namespace_hash" => format!("{term:016x}").into(),
+                "negative" | "internal" | "idle" => (term != 0).into(),
+                _ => term.into(),
+            };
+            object.insert(name.to_owned(), term);
+        }
     }
     value
 }

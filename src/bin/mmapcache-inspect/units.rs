@@ -35,6 +35,29 @@ pub(crate) fn bytes(number: u64) -> String {
     }
 }
 
+/// Parses a number of bytes: digits, or a number and one of the units that [`bytes`] prints.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u32); 5] = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40), ("B", 0)];
+    let wrong = || "a number and B, KiB, MiB, GiB or TiB, such as 64MiB".to_owned();
+    if let Ok(number) = text.parse::<u64>() {
+        return Ok(number);
+    }
+    let split = UNITS
+        .iter()
+        .find_map(|(name, bits)| Some((text.strip_suffix(name)?.trim_end(), *bits)));
+    let (number, bits) = split.ok_or_else(wrong)?;
+    if !number.starts_with(|first: char| first.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    let bytes = number * (1_u64 << bits) as f64;
+    // Exact below 2^53, and no cache is as large.
+    match bytes < (1_u64 << 53) as f64 {
+        true => Ok(bytes as u64),
+        false => Err("less than 8192TiB".to_owned()),
+    }
+}
+
 /// Returns bytes as hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -90,6 +113,29 @@ mod tests {
         assert_eq!(span(86_400), "24.0 h");
         assert_eq!(span(3 * 86_400), "3.0 d");
         assert_eq!(span(u64::MAX), "584542046090.6 a");
+    }
+
+    #[test]
+    fn sizes_parse_as_printed() {
+        for (text, parsed) in [
+            ("0", 0),
+            ("500", 500),
+            ("18446744073709551615", u64::MAX),
+            ("7B", 7),
+            ("1.5KiB", 1_536),
+            ("64MiB", 64 << 20),
+            ("2 GiB", 2 << 30),
+        ] {
+            assert_eq!(parse_bytes(text), Ok(parsed), "{text}");
+        }
+        for number in [0, 1023, 1 << 20, 3 << 40] {
+            assert_eq!(parse_bytes(&bytes(number)), Ok(number));
+        }
+        for text in [
+            "", "MiB", "-1", "-1MiB", "1MB", "1.5", "infB", "nanB", "9999TiB", "1 2B",
+        ] {
+            assert!(parse_bytes(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use mmapcache::{Cache, MmapCache, Options};
 
+use crate::either_cache::EitherCache;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::location::Location;
@@ -80,6 +81,26 @@ impl DroppedEntries {
     /// Returns how many entries the cache has dropped since.
     pub(crate) fn since(self, cache: &MmapCache) -> Result<u64, Failure> {
         Ok(cache.stats()?.dropped.saturating_sub(self.count))
+    }
+
+    /// Returns the count before an import. A `Cache` does not tell what opening it dropped.
+    pub(crate) fn before_import(cache: &EitherCache) -> Result<Self, Failure> {
+        match cache {
+            EitherCache::Engine(cache) => Self::before(cache),
+            EitherCache::Expiring(cache) => Ok(Self {
+                count: cache.stats()?.files.dropped,
+            }),
+        }
+    }
+
+    /// As [`since`](Self::since), after an import.
+    pub(crate) fn since_import(self, cache: &EitherCache) -> Result<u64, Failure> {
+        match cache {
+            EitherCache::Engine(cache) => self.since(cache),
+            EitherCache::Expiring(cache) => {
+                Ok(cache.stats()?.files.dropped.saturating_sub(self.count))
+            }
+        }
     }
 
     /// Reports entries dropped since, and returns the exit status that results from that and `status`.

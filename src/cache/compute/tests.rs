@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tempfile::TempDir;
 
-use crate::cache::compute::{Attempt, Step};
+use crate::cache::compute::{Attempt, Step, only_values};
 use crate::cache::{Cache, ComputeError, ComputeOptions, InsertOptions, Obtained, Origin};
 use crate::error::ErrorKind;
 use crate::sync::{Word, add, load};
@@ -356,7 +356,7 @@ fn replaced_computation_is_waited_for() {
     let (_dir, path) = place();
     let cache = Cache::open(&path).unwrap();
     let options = hour().patience(A_WHILE);
-    let attempt = || Attempt::new(&cache, b"key", &options, false, true);
+    let attempt = || Attempt::new(&cache, b"key", &options, only_values, true);
     let (mut stuck, mut one, mut other) = (attempt(), attempt(), attempt());
     assert!(matches!(stuck.step().unwrap(), Step::Compute));
     for waiter in [&mut one, &mut other] {

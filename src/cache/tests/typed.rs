@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread;
 
 use serde::{Deserialize, Serialize};
 
 use super::{HOUR, assert_close, place, ttl};
-use crate::cache::{Cache, InsertOptions, TypedCache};
+use crate::cache::{Cache, ComputeError, InsertOptions, Obtained, Origin, TypedCache};
 use crate::codec::Format;
 use crate::error::ErrorKind;
 
@@ -154,4 +156,106 @@ fn call_keys_differ() {
     let without_length = |key: &[u8]| key[..key.len() - 8].to_vec();
     assert_eq!(without_length(&first), without_length(&second));
     assert_ne!(first, second);
+}
+
+fn obtained<V>(value: V, origin: Origin) -> Obtained<V> {
+    Obtained { value, origin }
+}
+
+// Programs of two versions share a cache: neither may be served the value of the other, nor compute for
+// ever because of it.
+#[test]
+fn undecodable_values_are_computed_again() {
+    let (_dir, path) = place();
+    let cache = Arc::new(Cache::open(&path).unwrap());
+    let numbers = on::<u32>(&cache, Format::Json);
+    let texts = on::<String>(&cache, Format::Json);
+    texts.insert("key", &"other".to_owned()).unwrap();
+    let found = numbers.get_or_insert_with("key", ttl(HOUR), || 5).unwrap();
+    assert_eq!(found, obtained(5, Origin::Computed));
+    assert_eq!(
+        (numbers.undecoded(), numbers.get("key").unwrap()),
+        (1, Some(5))
+    );
+    let found = numbers.get_or_insert_with("key", ttl(HOUR), || panic!("it is stored"));
+    assert_eq!(found.unwrap(), obtained(5, Origin::Stored));
+    let stats = cache.stats().unwrap().handle;
+    assert_eq!((stats.hits, stats.misses), (2, 1));
+}
+
+#[test]
+fn failures_keep_their_type() {
+    let (_dir, path) = place();
+    let numbers = TypedCache::<f64>::open(&path).unwrap();
+    let failed = numbers.get_or_try_insert_with("key", ttl(HOUR), || Err::<f64, _>(7));
+    assert!(matches!(failed, Err(ComputeError::Failed(7))));
+    let refused = numbers.get_or_insert_with("key", ttl(HOUR), || f64::INFINITY);
+    let Err(ComputeError::NotStored { value, error }) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(value == f64::INFINITY && matches!(error.kind(), ErrorKind::Encode { .. }));
+    let found = numbers
+        .get_or_insert_with("key", ttl(HOUR), || 0.5)
+        .unwrap();
+    assert_eq!(found, obtained(0.5, Origin::Computed));
+}
+
+// What others store during a computation: a value that decodes stays, another one is replaced.
+#[test]
+fn newer_values_stay_if_decodable() {
+    let (_dir, path) = place();
+    let cache = Arc::new(Cache::open(&path).unwrap());
+    let numbers = on::<u32>(&cache, Format::Json);
+    let store_and_compute = |value: &str| {
+        let found = numbers.get_or_insert_with("key", ttl(HOUR), || {
+            cache.insert("key", value).unwrap();
+            5
+        });
+        cache.remove("key").unwrap();
+        found.unwrap()
+    };
+    assert_eq!(store_and_compute("7j"), obtained(7, Origin::Awaited));
+    assert_eq!(
+        store_and_compute("no number"),
+        obtained(5, Origin::Computed)
+    );
+    numbers
+        .get_or_insert_with("key", ttl(HOUR), || {
+            cache.insert("key", "no number").unwrap();
+            6
+        })
+        .unwrap();
+    assert_eq!(numbers.get("key").unwrap(), Some(6));
+}
+
+// A waiter of another type computes its own value after the one that it waited for.
+#[test]
+fn waiters_decode_what_they_get() {
+    let (_dir, path) = place();
+    let cache = Arc::new(Cache::open(&path).unwrap());
+    let (begun, wait) = mpsc::channel();
+    let origins = thread::scope(|scope| {
+        let numbers = || on::<u32>(&cache, Format::Json);
+        let texts = || on::<String>(&cache, Format::Json);
+        let first = scope.spawn(move || {
+            let found = numbers().get_or_insert_with("key", ttl(HOUR), || {
+                begun.send(()).unwrap();
+                thread::sleep(std::time::Duration::from_millis(100));
+                5
+            });
+            found.unwrap()
+        });
+        wait.recv().unwrap();
+        let other = scope.spawn(move || {
+            let found = texts().get_or_insert_with("key", ttl(HOUR), || "text".to_owned());
+            found.unwrap()
+        });
+        let same = numbers()
+            .get_or_insert_with("key", ttl(HOUR), || 6)
+            .unwrap();
+        assert!(same.value == 5 || same.origin == Origin::Computed);
+        assert_eq!(first.join().unwrap(), obtained(5, Origin::Computed));
+        other.join().unwrap()
+    });
+    assert_eq!(origins.value, "text");
 }
