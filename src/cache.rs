@@ -494,6 +494,9 @@ impl Cache {
         f: impl FnOnce() -> std::result::Result<V, E>,
     ) -> std::result::Result<Obtained, ComputeError<E>> {
         let (key, options) = (key.as_ref(), options.into());
+        if let Some(found) = self.find_at_once(key, &options)? {
+            return Ok(found);
+        }
         let f = || f().map(|value| (Some(value.into()), ()));
         let reply = compute::obtain(self, key, &options, compute::only_values, f);
         self.end_call(reply).map(Reply::into_obtained)
@@ -529,6 +532,9 @@ impl Cache {
         f: impl FnOnce() -> std::result::Result<Option<V>, E>,
     ) -> std::result::Result<Option<Obtained>, ComputeError<E>> {
         let (key, options) = (key.as_ref(), options.into());
+        if let Some(found) = self.find_at_once(key, &options)? {
+            return Ok(Some(found));
+        }
         let f = || f().map(|value| (value.map(Into::into), ()));
         let reply = compute::obtain(self, key, &options, |_| Some(()), f);
         self.end_call(reply).map(Reply::into_optional)
@@ -560,9 +566,30 @@ impl Cache {
         F: Future<Output = std::result::Result<V, E>>,
     {
         let options = options.into();
+        if let Some(found) = self.find_at_once(key.as_ref(), &options)? {
+            return Ok(found);
+        }
         let f = || async { f().await.map(|value| Some(value.into())) };
         let reply = compute::obtain_async(self, key.as_ref(), &options, sleep, f).await;
         self.end_call(reply).map(Reply::into_obtained)
+    }
+
+    /// Finds a fresh value whose record says all, for a call that computes: most calls need no more. Not
+    /// for calls that may recompute it early.
+    #[inline]
+    fn find_at_once(&self, key: &[u8], options: &ComputeOptions) -> Result<Option<Obtained>> {
+        if options.beta() > 0.0 {
+            return Ok(None);
+        }
+        let (handle, mut value) = (self.cache.handle(), Vec::new());
+        match lookup::read_terms(handle, key, &mut value)? {
+            Answer::Found(terms) if found::is_plainly_fresh(&terms, value.len()) => {
+                handle.count(Counter::Hits, 1);
+                let origin = Origin::Stored;
+                Ok(Some(Obtained { value, origin }))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Counts a lookup that may have computed, by where its value came from.
