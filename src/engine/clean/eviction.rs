@@ -153,7 +153,8 @@ fn drop_oldest(mutator: &mut Mutator) -> WriteResult<()> {
     let retention = Retention {
         most_live: 0,
         ignores_marks: true,
-        ..bound::retention(mutator)
+        // Not those of the settings: the walk ends with the segment, not with the entries' number.
+        ..Retention::ALL
     };
     while state::cursor(mutator.generation.header()).addr.segment == number {
         evacuate::walk(mutator, STRIDE, retention)?;
@@ -172,10 +173,11 @@ pub(crate) fn evict_to(session: &mut Session<'_>, bytes: u64) -> Result<u64> {
             break;
         }
         session.run(|mutator| {
+            let limits = bound::retention(mutator);
             let retention = Retention {
                 most_live: 0,
-                ignores_marks: stride > all / 3,
-                ..bound::retention(mutator)
+                ignores_marks: limits.ignores_marks || stride > all / 3,
+                ..Retention::ALL
             };
             evacuate::walk(mutator, STRIDE, retention)
         })?;
