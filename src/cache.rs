@@ -869,6 +869,7 @@ impl Cache {
         self.check_put(key, &stored)?;
         self.change(|writer| {
             if !groups::are_older(
+                writer,
                 self.cache.handle(),
                 &self.groups,
                 options.extension(),
@@ -1027,7 +1028,13 @@ impl Store for Cache {
                 return Ok(Some(found));
             }
             let groups = options.extension();
-            if !groups::are_older(self.cache.handle(), &self.groups, groups, since.begun)? {
+            if !groups::are_older(
+                writer,
+                self.cache.handle(),
+                &self.groups,
+                groups,
+                since.begun,
+            )? {
                 return Ok(None);
             }
             let terms = insertion::terms(writer, options)?;

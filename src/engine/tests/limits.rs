@@ -1,6 +1,7 @@
 //! Limits of a `Cache` in rare states: too many entries, removals of what is gone, an index that is
 //! too large, segment numbers that are used up.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use crate::engine::clean::eviction;
@@ -90,4 +91,108 @@ fn swept_entries_stay_removed() {
     let cache = rebuilt(&scratch, cache);
     assert!(!is_there(&cache, b"key"));
     assert!(is_there(&cache, b"other"));
+}
+
+/// Returns the bytes of the blocks of all files in a directory.
+fn blocks(dir: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let files = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let blocks = files.filter_map(|file| Some(file.metadata().ok()?.blocks() * 512));
+    blocks.sum()
+}
+
+/// Runs `work`, and returns the most bytes that the files of a directory took meanwhile.
+fn most_blocks(dir: &Path, work: impl FnOnce()) -> u64 {
+    let (stop, most) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(SeqCst) {
+                most.fetch_max(blocks(dir), SeqCst);
+                std::thread::sleep(Duration::from_micros(50));
+            }
+        });
+        work();
+        stop.store(true, SeqCst);
+    });
+    most.load(SeqCst)
+}
+
+// The copy under new segment numbers takes room while the old heap is there.
+#[test]
+fn renumbering_stays_within_bound() {
+    let scratch = scratch();
+    let limit = 16 * MIB;
+    let cache = limited(&scratch, bytes(limit));
+    let heap = generation_of(&cache).ids.heap;
+    let dir = scratch.path().parent().unwrap();
+    let most = most_blocks(dir, || {
+        for number in 0..10_000 {
+            cache.put(key(number), vec![3; 60_000]).unwrap();
+            if generation_of(&cache).ids.heap != heap {
+                return;
+            }
+        }
+        panic!("no segment number was used twice");
+    });
+    assert!(most <= limit + Bound(limit).step(), "{most}");
+    assert!(cache.len() > 60, "{}", cache.len());
+    assert!(is_there(&cache, b"key 00000000") || cache.len() < 10_000);
+    assert_clean(&cache);
+}
+
+// Beyond it there would be no room for a single entry, however many are evicted.
+#[test]
+fn lowered_bound_shrinks_the_index() {
+    let scratch = scratch();
+    let cache = limited(&scratch, bytes(32 * MIB));
+    for number in 0..100_000 {
+        cache.put(key(number), [1; 16]).unwrap();
+    }
+    set(&cache, bytes(MIB));
+    for number in 0..5_000 {
+        cache.put(key(number), [2; 16]).unwrap();
+    }
+    let used = cache.disk_usage().unwrap().total();
+    assert!(used <= 2 * MIB, "{used}");
+    assert!(cache.len() > 1_000, "{}", cache.len());
+    assert!(is_there(&cache, &key(4_999)));
+    assert_clean(&cache);
+}
+
+// An index for many small entries would leave little of the bound to a few long ones.
+#[test]
+fn longer_values_shrink_the_index() {
+    let scratch = scratch();
+    let limit = 32 * MIB;
+    let cache = limited(&scratch, bytes(limit));
+    for number in 0..150_000 {
+        cache.put(key(number), [1; 16]).unwrap();
+    }
+    let dir = scratch.path().parent().unwrap();
+    let most = most_blocks(dir, || {
+        for number in 0..3_000 {
+            cache.put(key(number), vec![2; 60_000]).unwrap();
+        }
+    });
+    assert!(most <= limit + Bound(limit).step(), "{most}");
+    let live = generation_of(&cache).header().counters().live;
+    assert!(live > limit / 8 * 5, "{live}");
+    assert_clean(&cache);
+}
+
+// The longest values that are accepted find room: something may be evicted.
+#[test]
+fn longest_values_find_room() {
+    let scratch = scratch();
+    let limit = 64 * MIB;
+    let cache = limited(&scratch, bytes(limit));
+    let most = most_blocks(scratch.path().parent().unwrap(), || {
+        for number in 0..400 {
+            let len = [4_000_000, 1_000_000, 300, 3_500_000][number as usize % 4];
+            cache.put(key(number), vec![2; len]).unwrap();
+            is_there(&cache, &key(number));
+        }
+    });
+    assert!(most <= limit + Bound(limit).step(), "{most}");
+    assert_clean(&cache);
 }
