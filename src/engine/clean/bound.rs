@@ -112,9 +112,18 @@ fn limits(mutator: &Mutator, near: Option<Bound>) -> Retention {
     Retention {
         ignores_marks: settings.eviction == EvictionPolicy::Fifo,
         stops_at_number: near.is_none() && has_too_many(generation),
+        room: near.map_or(u64::MAX, |bound| room_to_copy(bound, generation)),
         spares_half: near.is_some_and(|bound| disk_bytes(generation) > bound.0),
         ..Retention::within(most_live, most_entries)
     }
+}
+
+/// Returns the bytes that a walk may copy before anything is removed: a segment's at least, or nothing
+/// that is used would outlive a lowered bound.
+fn room_to_copy(bound: Bound, generation: &Generation) -> u64 {
+    let most = bound.0.saturating_add(bound.step());
+    let room = most.saturating_sub(disk_bytes(generation));
+    room.max(bound.segment())
 }
 
 /// Returns down to how many entries a walk evicts: slightly fewer than there may be, so that not
