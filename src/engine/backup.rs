@@ -561,13 +561,17 @@ mod tests {
             cache.delete(format!("key {number}")).unwrap();
         }
         cache.compact().unwrap();
-        let oldest = opened.header().oldest();
-        assert!(opened.segments().any(|segment| segment.number() < oldest));
-        if let Ok(snapshot) = Snapshot::of(handle, &opened).unwrap() {
-            assert!(snapshot.first() >= oldest);
-        }
-        let all = with_all_segments(handle, opened).unwrap();
-        let snapshot = Snapshot::of(handle, &all).unwrap().unwrap();
+        let current = Arc::clone(&handle.current().unwrap().0);
+        let oldest = current.header().oldest();
+        let mut all: Vec<_> = opened.segments().cloned().collect();
+        all.retain(|segment| segment.number() < oldest);
+        assert!(!all.is_empty());
+        let left = with_all_segments(handle, current).unwrap();
+        all.extend(left.segments().cloned());
+        let snapshot = Snapshot::of(handle, &left.with_segments(all))
+            .unwrap()
+            .unwrap();
+        assert!(snapshot.first() >= oldest);
         assert_eq!(snapshot.entries, Some(100));
     }
 }
