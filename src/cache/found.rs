@@ -49,7 +49,18 @@ pub(super) fn find(handle: &Handle, memory: &GroupMemory, key: &[u8]) -> Result<
     find_into(handle, memory, key, Vec::new())
 }
 
-/// The same, with memory for the value.
+/// The same, for those that look at all entries: the entry does not count as used.
+pub(super) fn find_unmarked(
+    handle: &Handle,
+    memory: &GroupMemory,
+    key: &[u8],
+) -> Result<Answer<Found>> {
+    let mut value = Vec::new();
+    let answer = lookup::read_terms_unmarked(handle, key, &mut value)?;
+    settle(handle, memory, key, value, answer)
+}
+
+/// The same as [`find`], with memory for the value.
 #[inline]
 pub(super) fn find_into(
     handle: &Handle,
@@ -58,7 +69,20 @@ pub(super) fn find_into(
     mut value: Vec<u8>,
 ) -> Result<Answer<Found>> {
     value.clear();
-    let terms = match lookup::read_terms(handle, key, &mut value)? {
+    let answer = lookup::read_terms(handle, key, &mut value)?;
+    settle(handle, memory, key, value, answer)
+}
+
+/// Judges what was read.
+#[inline]
+fn settle(
+    handle: &Handle,
+    memory: &GroupMemory,
+    key: &[u8],
+    value: Vec<u8>,
+    answer: Answer<EntryTerms>,
+) -> Result<Answer<Found>> {
+    let terms = match answer {
         Answer::Found(terms) => terms,
         Answer::Absent => return Ok(Answer::Absent),
         Answer::Damaged(error) => return Ok(Answer::Damaged(error)),

@@ -197,3 +197,49 @@ fn batches_hold_the_lock() {
     assert!(other.insert("new", "2").is_ok());
     assert_eq!(cache.len_with_expired(), 3);
 }
+
+/// Returns the mark of an entry: how often it counts as used.
+fn mark(cache: &Cache, key: &[u8]) -> u8 {
+    let generation = cache.cache.handle().generation.load_full();
+    let hash = generation.hasher.hash(key);
+    let located = generation.table.locate(generation.header().poll(), hash);
+    let region = located.unwrap().region;
+    let (index, ..) = region.probe(hash).next().unwrap();
+    region.mark(index)
+}
+
+// Otherwise a listing would make all entries look used, and eviction would know nothing.
+#[test]
+fn listings_use_no_entry() {
+    let (_dir, path) = place();
+    let cache = Cache::open(&path).unwrap();
+    cache.insert("key", "value").unwrap();
+    assert_eq!(cache.entries().unwrap().count(), 1);
+    assert_eq!(cache.keys().unwrap().count(), 1);
+    assert_eq!(cache.sweep().unwrap(), 0);
+    assert_eq!(mark(&cache, b"key"), 0);
+    cache.get("key").unwrap();
+    assert_eq!(mark(&cache, b"key"), 1);
+}
+
+// An insertion may evict the very entry that it was to replace.
+#[test]
+fn entries_are_reported_once() {
+    let (_dir, path) = place();
+    let heard = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let count = std::sync::Arc::clone(&heard);
+    let cache = Cache::builder(&path)
+        .max_bytes(1 << 20)
+        .on_removal(move |_, _, _| {
+            count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        })
+        .open()
+        .unwrap();
+    let insertions = 3_000_u64;
+    for number in 0..insertions {
+        let key = (number.wrapping_mul(0x5851_f42d_4c95_7f2d) >> 40) % 24;
+        cache.insert(key.to_le_bytes(), [7; 50_000]).unwrap();
+    }
+    let ended = heard.load(std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(ended, insertions - cache.len_with_expired());
+}
