@@ -114,7 +114,7 @@ fn blocks(dir: &Path) -> u64 {
     blocks.sum()
 }
 
-// Whoever flushes, syncs, cleans in the background or is killed: the files of a bounded cache exceed
+// Writers flush, sync, clean in the background and are killed: the files of a bounded cache exceed
 // the bound by its step at most, at any moment.
 #[test]
 fn processes_stay_within_bound() {

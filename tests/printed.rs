@@ -174,7 +174,7 @@ fn handles_show_one_short_line() {
     texts.check(&TypedPool::<str>::default());
     texts.check(&DecodeCache::<String>::new());
     drop(held);
-    assert_eq!(texts.checked, 22);
+    assert_eq!(texts.checked, 23);
 }
 
 #[cfg(feature = "dict")]

@@ -45,7 +45,7 @@ fn has_ended(cache: &Cache, key: &[u8]) -> Result<bool> {
     }
 }
 
-/// Returns whether nobody needs an entry any more: it is not served, and does not stand in for a
+/// Returns whether an entry is not needed any more: it is not served, and does not stand in for a
 /// computation that fails. If the settings are corrupt, how long it does is not known.
 fn is_over(cache: &Cache, found: &Found) -> bool {
     match found.freshness {

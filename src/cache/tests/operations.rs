@@ -226,20 +226,20 @@ fn listings_use_no_entry() {
 #[test]
 fn entries_are_reported_once() {
     let (_dir, path) = place();
-    let heard = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
-    let count = std::sync::Arc::clone(&heard);
+    let cache = Cache::builder(&path).max_bytes(64 << 20).open().unwrap();
+    for number in 0..400_u32 {
+        cache.insert(number.to_le_bytes(), [7; 100_000]).unwrap();
+    }
+    let (tell, heard) = std::sync::mpsc::channel();
     let cache = Cache::builder(&path)
-        .max_bytes(1 << 20)
-        .on_removal(move |_, _, _| {
-            count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        })
+        .max_bytes(8 << 20)
+        .eviction(crate::Eviction::Fifo)
+        .on_removal(move |key, cause, _| tell.send((key.to_vec(), cause)).unwrap())
         .open()
         .unwrap();
-    let insertions = 3_000_u64;
-    for number in 0..insertions {
-        let key = (number.wrapping_mul(0x5851_f42d_4c95_7f2d) >> 40) % 24;
-        cache.insert(key.to_le_bytes(), [7; 50_000]).unwrap();
-    }
-    let ended = heard.load(std::sync::atomic::Ordering::SeqCst);
-    assert_eq!(ended, insertions - cache.len_with_expired());
+    let oldest = 0_u32.to_le_bytes();
+    cache.insert(oldest, "new").unwrap();
+    let mut causes = heard.try_iter().filter(|(key, _)| *key == oldest);
+    assert_eq!(causes.next().unwrap().1, crate::RemovalCause::Evicted);
+    assert_eq!(causes.next(), None);
 }

@@ -1,7 +1,7 @@
 //! Limits of a `Cache` in rare states: too many entries, removals of what is gone, an index that is
 //! too large, segment numbers that are used up.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::mpsc::{self, TryRecvError};
 use std::time::Duration;
 
 use crate::engine::clean::eviction;
@@ -20,7 +20,7 @@ fn rebuilt(scratch: &Scratch, cache: MmapCache) -> MmapCache {
     MmapCache::open_with(scratch.path(), &cache_options()).unwrap()
 }
 
-// Whoever lowers the number has too many entries. Then neither a full disk nor a caller may stop
+// A cache whose number of entries was lowered has too many. Then neither a full disk nor a caller may stop
 // evicting at that number: the first would never come to the segment's end.
 #[test]
 fn excess_entries_stop_no_eviction() {
@@ -101,20 +101,22 @@ fn blocks(dir: &Path) -> u64 {
     blocks.sum()
 }
 
-/// Runs `work`, and returns the most bytes that the files of a directory took meanwhile.
+/// Runs `work`, and returns the most bytes that the files of a directory took.
 fn most_blocks(dir: &Path, work: impl FnOnce()) -> u64 {
-    let (stop, most) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (end, ended) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !stop.load(SeqCst) {
-                most.fetch_max(blocks(dir), SeqCst);
+        let samples = scope.spawn(move || {
+            let mut most = 0;
+            while ended.try_recv() == Err(TryRecvError::Empty) {
+                most = most.max(blocks(dir));
                 std::thread::sleep(Duration::from_micros(50));
             }
+            most
         });
         work();
-        stop.store(true, SeqCst);
-    });
-    most.load(SeqCst)
+        drop(end);
+        samples.join().unwrap()
+    })
 }
 
 // The copy under new segment numbers takes room while the old heap is there.
