@@ -91,7 +91,7 @@ fn fills(part: &Part) {
     loop {
         random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
         let key = (random >> 33) % 20_000;
-        let len = (random >> 40) as usize % value.len() >> (key % 14);
+        let len = ((random >> 40) as usize % value.len()) >> (key % 14);
         cache
             .insert(key.to_le_bytes(), &value[..len])
             .expect("an insertion");
