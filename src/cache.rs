@@ -335,6 +335,15 @@ impl Cache {
         }
     }
 
+    /// As [`Self::find`], for those that look at all entries: none counts as used.
+    fn find_unmarked(&self, key: &[u8]) -> Result<Option<Found>> {
+        match found::find_unmarked(self.cache.handle(), &self.groups, key)? {
+            Answer::Found(found) => Ok(Some(found)),
+            Answer::Absent => Ok(None),
+            Answer::Damaged(error) => Err(error),
+        }
+    }
+
     /// As [`find`](Self::find), for a writer, to which a damaged entry is absent.
     fn find_undamaged(&self, key: &[u8]) -> Result<Option<Found>> {
         match self.find(key) {
@@ -941,6 +950,7 @@ impl Cache {
         self.check_put(key, &stored)?;
         self.change(|writer| {
             if !groups::are_older(
+                writer,
                 self.cache.handle(),
                 &self.groups,
                 options.extension(),
@@ -953,7 +963,8 @@ impl Cache {
         })
     }
 
-    /// Removes all expired and invalidated entries. Returns how many.
+    /// Removes all expired and invalidated entries. Returns how many. Entries that
+    /// [`stale_if_error`](CacheBuilder::stale_if_error) may need stay.
     ///
     /// Reads the whole index, and the records; takes the lock for the removals of 1,024 entries at a
     /// time. Writes remove some expired entries without being asked: each looks at ten slots of the
@@ -1099,7 +1110,13 @@ impl Store for Cache {
                 return Ok(Some(found));
             }
             let groups = options.extension();
-            if !groups::are_older(self.cache.handle(), &self.groups, groups, since.begun)? {
+            if !groups::are_older(
+                writer,
+                self.cache.handle(),
+                &self.groups,
+                groups,
+                since.begun,
+            )? {
                 return Ok(None);
             }
             let terms = insertion::terms(writer, options)?;

@@ -62,6 +62,17 @@ pub(super) fn find(handle: &Handle, memory: &GroupMemory, key: &[u8]) -> Result<
     judged(handle, memory, key, value, answer)
 }
 
+/// The same, for those that look at all entries: the entry does not count as used.
+pub(super) fn find_unmarked(
+    handle: &Handle,
+    memory: &GroupMemory,
+    key: &[u8],
+) -> Result<Answer<Found>> {
+    let mut value = Vec::new();
+    let answer = lookup::read_terms_unmarked(handle, key, &mut value)?;
+    judged(handle, memory, key, value, answer)
+}
+
 /// Judges what a lookup of a key found; `value` is its stored value.
 #[inline]
 pub(super) fn judged(

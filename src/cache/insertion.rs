@@ -33,11 +33,12 @@ pub(super) fn put(
     let overwrites = writer.overwrites();
     let version = writer.put_with(key, value, terms)?;
     handle.count(Counter::Insertions, 1);
+    // Otherwise it was evicted to make room, and that was noted.
     if writer.overwrites() != overwrites {
         handle.count(Counter::Replaced, 1);
-    }
-    if let Some(before) = before {
-        removal::replaced(handle, key, &before);
+        if let Some(before) = before {
+            removal::replaced(handle, key, &before);
+        }
     }
     Ok(version)
 }

@@ -44,7 +44,7 @@ impl<'a> CacheEntries<'a> {
         if is_internal(handle, &key) {
             return Ok(None);
         }
-        let found = self.cache.find(&key)?;
+        let found = self.cache.find_unmarked(&key)?;
         let served = found.filter(|found| found.is_served());
         Ok(served.map(|found| (key, entry::of(found))))
     }

@@ -2,9 +2,12 @@
 //!
 //! May call its siblings and `mmap_cache`.
 
-use crate::cache::{Cache, deadlines, removal};
+use crate::cache::found::Found;
+use crate::cache::{Cache, deadlines, removal, settings};
 use crate::error::Result;
+use crate::format::freshness::Freshness;
 use crate::format::internal;
+use crate::os::clock::unix_millis;
 
 /// Entries that are removed under one lock.
 const AT_ONCE: usize = 1_024;
@@ -33,12 +36,26 @@ pub(super) fn all(cache: &Cache) -> Result<u64> {
 fn has_ended(cache: &Cache, key: &[u8]) -> Result<bool> {
     let id = cache.cache.handle().generation.load().ids.cache;
     if !internal::is_reserved(&id, key) {
-        let found = cache.find(key)?;
-        return Ok(found.is_some_and(|found| !found.is_served()));
+        let found = cache.find_unmarked(key)?;
+        return Ok(found.is_some_and(|found| is_over(cache, &found)));
     }
     match internal::key_of_deadline(key) {
         Some(owner) => deadlines::are_unused(cache.cache.handle(), owner),
         None => Ok(false),
+    }
+}
+
+/// Returns whether an entry is not needed any more: it is not served, and does not stand in for a
+/// computation that fails. If the settings are corrupt, how long it does is not known.
+fn is_over(cache: &Cache, found: &Found) -> bool {
+    match found.freshness {
+        Freshness::Fresh | Freshness::Stale => false,
+        Freshness::Invalidated | Freshness::Distrusted => true,
+        Freshness::Expired if found.traits.is_negative() => true,
+        Freshness::Expired => settings::read(cache.cache.handle()).is_ok_and(|settings| {
+            let until = |at: u64| at.saturating_add(settings.stale_on_error);
+            found.deadline.is_none_or(|at| until(at) <= unix_millis())
+        }),
     }
 }
 
@@ -57,7 +74,7 @@ pub(super) fn remove_ended(cache: &Cache, keys: &mut Vec<Vec<u8>>) -> Result<u64
                 writer.delete_bytes(&key)?;
                 continue;
             }
-            let found = cache.find(&key)?;
+            let found = cache.find_unmarked(&key)?;
             if writer.delete_bytes(&key)? {
                 removal::removed(cache.cache.handle(), &key, found.as_ref());
                 removed += 1;

@@ -360,12 +360,16 @@ impl Counted {
     }
 
     fn now(generation: &Generation) -> Self {
+        let header = generation.header();
+        // Before the end: what is live at the end's moment is not in older segments.
+        let oldest = header.oldest();
         acquire_fence();
-        let (header, expected) = (generation.header(), ExpectedCount::of(generation));
+        let expected = ExpectedCount::of(generation);
         let changes = header.changes();
-        let (tail, oldest) = (header.tail(), header.oldest());
+        let tail = header.tail();
         acquire_fence();
-        let is_at_rest = header.reserved() == tail && header.is_idle_since(changes);
+        let is_at_rest =
+            header.reserved() == tail && header.oldest() == oldest && header.is_idle_since(changes);
         let least = expected.least(generation);
         let is_exact = is_at_rest && least == expected.counted();
         Self {
@@ -386,26 +390,9 @@ impl Snapshot {
         let mut missed: Option<(u64, u16, u32)> = None;
         for _ in 0..ATTEMPTS {
             let generation = with_all_segments(handle, Arc::clone(&handle.current()?.0))?;
-            let counted = Counted::at_rest(&generation);
-            let (tail, oldest) = (counted.tail, counted.oldest);
-            let header = generation.header();
-            let Some(missing) = first_missing(&generation, oldest, tail.segment) else {
-                if !generation.is_within(tail) {
-                    return Err(generation
-                        .table
-                        .corrupted(Corruption::HeapEnd, word::TAIL as u64 * 8));
-                }
-                let end = Self::end(handle, &generation, tail)?;
-                debug_assert!(tail <= end, "the snapshot has all committed records");
-                // A change that began after the count: one entry more, or one less.
-                let is_later = end != tail;
-                return Ok(Self {
-                    entries: counted.entries.filter(|_| !is_later),
-                    least: counted.least.saturating_sub(u64::from(is_later)),
-                    end,
-                    given: header.counters().roster_len,
-                    generation,
-                });
+            let missing = match Self::of(handle, &generation)? {
+                Ok(snapshot) => return Ok(snapshot),
+                Err(missing) => missing,
             };
             let roster = generation.ids.roster;
             let attempts = match missed {
@@ -425,6 +412,33 @@ impl Snapshot {
             std::thread::sleep(Duration::from_millis(1));
         }
         Err(ErrorKind::Superseded.at(&handle.path))
+    }
+
+    /// Loads where the heap of a generation ends whose segments are open; or the number of one that is
+    /// not.
+    fn of(handle: &Handle, generation: &Generation) -> Result<std::result::Result<Self, u16>> {
+        let counted = Counted::at_rest(generation);
+        let (tail, oldest) = (counted.tail, counted.oldest);
+        if let Some(missing) = first_missing(generation, oldest, tail.segment) {
+            return Ok(Err(missing));
+        }
+        if !generation.is_within(tail) {
+            let at = word::TAIL as u64 * 8;
+            return Err(generation.table.corrupted(Corruption::HeapEnd, at));
+        }
+        let end = Self::end(handle, generation, tail)?;
+        debug_assert!(tail <= end, "the snapshot has all committed records");
+        // A change that began after the count: one entry more, or one less.
+        let is_later = end != tail;
+        Ok(Ok(Self {
+            entries: counted.entries.filter(|_| !is_later),
+            least: counted.least.saturating_sub(u64::from(is_later)),
+            end,
+            given: generation.header().counters().roster_len,
+            // E3: no deletion record keeps what a `Cache` has evicted from coming back once the segment
+            // is removed.
+            generation: Arc::new(without_removed(generation, oldest)),
+        }))
     }
 
     /// Returns the heap's end, including the record after `tail` if readers see it already (H1). Its
@@ -505,6 +519,13 @@ fn first_missing(generation: &Generation, oldest: u16, last: u16) -> Option<u16>
     missing.next()
 }
 
+/// Returns the generation without the segments before the oldest.
+fn without_removed(generation: &Generation, oldest: u16) -> Generation {
+    let mut left: Vec<_> = generation.segments().cloned().collect();
+    left.retain(|segment| segment.number() >= oldest);
+    generation.with_segments(left)
+}
+
 /// Refuses a path where a file has the name of one of the copy's, as far as these are known before
 /// the snapshot.
 fn refuse_existing(names: &FileNames, was_used: bool) -> Result<()> {
@@ -514,5 +535,43 @@ fn refuse_existing(names: &FileNames, was_used: bool) -> Result<()> {
     match all.find(|path: &PathBuf| is_there(path)) {
         Some(path) => Err(ErrorKind::AlreadyExists.at(path)),
         None => Ok(()),
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::Options;
+
+    // They are open already, and removed before the end of the heap is known: what a `Cache` has
+    // evicted from them is not kept from coming back any more.
+    #[test]
+    fn snapshots_leave_removed_segments_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = Options::new();
+        options.max_segment_bytes(16 * 1024);
+        let cache = options.open(dir.path().join("cache")).unwrap();
+        for number in 0..200 {
+            cache.put(format!("key {number}"), [1; 500]).unwrap();
+        }
+        let handle = cache.handle();
+        let current = Arc::clone(&handle.current().unwrap().0);
+        let opened = with_all_segments(handle, current).unwrap();
+        for number in 0..100 {
+            cache.delete(format!("key {number}")).unwrap();
+        }
+        cache.compact().unwrap();
+        let current = Arc::clone(&handle.current().unwrap().0);
+        let oldest = current.header().oldest();
+        let mut all: Vec<_> = opened.segments().cloned().collect();
+        all.retain(|segment| segment.number() < oldest);
+        assert!(!all.is_empty());
+        let left = with_all_segments(handle, current).unwrap();
+        all.extend(left.segments().cloned());
+        let snapshot = Snapshot::of(handle, &left.with_segments(all))
+            .unwrap()
+            .unwrap();
+        assert!(snapshot.first() >= oldest);
+        assert_eq!(snapshot.entries, Some(100));
     }
 }

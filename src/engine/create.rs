@@ -29,7 +29,7 @@ use crate::os::random;
 
 use crate::engine::file_header::{inode_of, refuse_foreign, refuse_other_segment, write_header};
 use crate::engine::file_identity::FileTimes;
-use crate::engine::generation::{Generation, Ids, MappedSegments};
+use crate::engine::generation::{FIRST_GENERATION, Generation, Ids, MappedSegments};
 use crate::engine::locking;
 use crate::engine::open;
 use crate::engine::options::Options;
@@ -316,7 +316,7 @@ fn files_of_cache(names: &FileNames, options: &Options) -> Result<Generation> {
         seed: random::number(),
         ids: Ids {
             cache: random::id(),
-            generation: 1,
+            generation: FIRST_GENERATION,
             heap: random::number(),
             roster: random::number(),
         },

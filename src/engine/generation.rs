@@ -29,6 +29,9 @@ const MAX_POSITIONS: u64 = 1 << 31;
 /// The largest piece in which the page cache holds a file.
 const LARGEST_PAGE: u64 = 1 << 21;
 
+/// The number of the generation that a new cache begins with.
+pub(crate) const FIRST_GENERATION: u64 = 1;
+
 /// The ids that distinguish a generation from every other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ids {

@@ -35,7 +35,7 @@ use crate::engine::staging::{self, DiscardOnPanic, discard_listed, discard_stage
 use crate::engine::write::mutator::{Abort, At, Mutator, WriteResult};
 use crate::engine::write::put::StoredRecord;
 use crate::engine::write::put::Terms;
-use crate::engine::write::{cache_words, durability, publish};
+use crate::engine::write::{cache_words, durability, heap_end, publish};
 use crate::os::random;
 
 /// What becomes of the heap.
@@ -370,6 +370,9 @@ fn stage(old: &Mutator, heap: Heap, geometry: Geometry, capacity: u64) -> WriteR
             made.with_segments(from.segments().cloned().collect())
         }
     };
+    if fresh_heap {
+        heap_end::follow_segment(&generation, 0);
+    }
     // A kept heap's segments have their final names already.
     let stage = if fresh_heap { Stage::New } else { old.stage };
     Ok(Mutator::new(

@@ -14,6 +14,8 @@ mod growth;
 #[cfg(not(loom))]
 mod leftovers;
 #[cfg(not(loom))]
+mod limits;
+#[cfg(not(loom))]
 mod listing;
 mod locking;
 #[cfg(loom)]

@@ -243,3 +243,53 @@ fn stopped_invalidation_is_atomic() {
         }
     }
 }
+
+// E2: cleaning drops the entry of a group when it has met all that the group ended. A computation that
+// began before that is not stored yet: its result must be refused all the same.
+#[test]
+fn dropped_groups_refuse_old_computations() {
+    let (_dir, path) = place();
+    let cache = Cache::open_with(&path, &tiny()).unwrap();
+    cache.insert_with("key", "old", &tagged("a")).unwrap();
+    let since = cache.last_version().unwrap();
+    cache.invalidate_tag("a").unwrap();
+    for number in 0..400 {
+        cache.insert("other", [number as u8; 400]).unwrap();
+    }
+    // The clock ticks: the segment that cleaning begins is newer than all records.
+    std::thread::sleep(Duration::from_millis(20));
+    cache.cache.compact().unwrap();
+    assert_eq!(cache.len_with_expired(), 1, "the group is dropped");
+    let again = |since| {
+        cache
+            .insert_computed("key", "old", &tagged("a"), since)
+            .unwrap()
+    };
+    assert_eq!(again(since), None);
+    assert_eq!(cache.get("key").unwrap(), None);
+    // In a quiet cache the next one is stored.
+    let now = cache.last_version().unwrap();
+    assert!(again(now).is_some());
+}
+
+// What ends entries needs no room that another entry would have to leave.
+#[test]
+fn full_caches_accept_invalidations() {
+    for by_bytes in [false, true] {
+        let (_dir, path) = place();
+        let builder = Cache::builder(&path).eviction(crate::Eviction::None);
+        let cache = match by_bytes {
+            true => builder.max_bytes(1 << 20).open().unwrap(),
+            false => builder.max_entries(20).open().unwrap(),
+        };
+        let long = vec![1; 5_000];
+        cache.insert_with("long", &long, &ttl(HOUR)).unwrap();
+        let insert = |number: u32| cache.insert_with(format!("{number}"), &long, &tagged("a"));
+        let refused = (0..10_000).find_map(|number| insert(number).err());
+        assert!(refused.is_some());
+        assert!(cache.touch("long", Duration::ZERO).unwrap());
+        assert_eq!(cache.get("long").unwrap(), None);
+        cache.invalidate_tag("a").unwrap();
+        assert_eq!(cache.get("0").unwrap(), None);
+    }
+}

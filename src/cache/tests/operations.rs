@@ -197,3 +197,49 @@ fn batches_hold_the_lock() {
     assert!(other.insert("new", "2").is_ok());
     assert_eq!(cache.len_with_expired(), 3);
 }
+
+/// Returns the mark of an entry: how often it counts as used.
+fn mark(cache: &Cache, key: &[u8]) -> u8 {
+    let generation = cache.cache.handle().generation.load_full();
+    let hash = generation.hasher.hash(key);
+    let located = generation.table.locate(generation.header().poll(), hash);
+    let region = located.unwrap().region;
+    let (index, ..) = region.probe(hash).next().unwrap();
+    region.mark(index)
+}
+
+// Otherwise a listing would make all entries look used, and eviction would know nothing.
+#[test]
+fn listings_use_no_entry() {
+    let (_dir, path) = place();
+    let cache = Cache::open(&path).unwrap();
+    cache.insert("key", "value").unwrap();
+    assert_eq!(cache.entries().unwrap().count(), 1);
+    assert_eq!(cache.keys().unwrap().count(), 1);
+    assert_eq!(cache.sweep().unwrap(), 0);
+    assert_eq!(mark(&cache, b"key"), 0);
+    cache.get("key").unwrap();
+    assert_eq!(mark(&cache, b"key"), 1);
+}
+
+// An insertion may evict the very entry that it was to replace.
+#[test]
+fn entries_are_reported_once() {
+    let (_dir, path) = place();
+    let cache = Cache::builder(&path).max_bytes(64 << 20).open().unwrap();
+    for number in 0..400_u32 {
+        cache.insert(number.to_le_bytes(), [7; 100_000]).unwrap();
+    }
+    let (tell, heard) = std::sync::mpsc::channel();
+    let cache = Cache::builder(&path)
+        .max_bytes(8 << 20)
+        .eviction(crate::Eviction::Fifo)
+        .on_removal(move |key, cause, _| tell.send((key.to_vec(), cause)).unwrap())
+        .open()
+        .unwrap();
+    let oldest = 0_u32.to_le_bytes();
+    cache.insert(oldest, "new").unwrap();
+    let mut causes = heard.try_iter().filter(|(key, _)| *key == oldest);
+    assert_eq!(causes.next().unwrap().1, crate::RemovalCause::Evicted);
+    assert_eq!(causes.next(), None);
+}

@@ -134,3 +134,26 @@ fn clock_set_back_lengthens_lives_only() {
     // Set back once more, what was expired is not: no store says so.
     assert_eq!(states(0), [FRESH, FRESH]);
 }
+
+// What a failed computation may need is expired, but not over.
+#[test]
+fn sweeps_keep_values_for_errors() {
+    let (_dir, path) = place();
+    let builder = Cache::builder(&path).stale_if_error(HOUR);
+    let cache = builder.open().unwrap();
+    cache.insert_with("key", "value", &expired()).unwrap();
+    cache.insert_absent("absent", Duration::ZERO).unwrap();
+    assert_eq!(cache.sweep().unwrap(), 1);
+    let failed = || Err::<Vec<u8>, _>("failed");
+    let value = cache.get_or_try_insert_with("key", InsertOptions::new(), failed);
+    assert_eq!(value.unwrap().value, b"value");
+    // How long it is needed is not known any more.
+    let _clock = ClockSet::ahead(2 * HOUR);
+    let generation = cache.cache.handle().generation.load_full();
+    let stored = generation.header().settings().unwrap();
+    generation.header().corrupt(word::SETTINGS, 1);
+    generation.header().corrupt(word::SETTINGS_COPY, 1);
+    assert_eq!(cache.sweep().unwrap(), 0);
+    cache_words::set_settings(generation.header(), stored);
+    assert_eq!(cache.sweep().unwrap(), 1);
+}

@@ -11,6 +11,9 @@ use crate::engine::clean::retention::Retention;
 use crate::engine::generation::Generation;
 use crate::engine::write::mutator::Mutator;
 
+/// Bytes of a small index and roster beside regions and positions: pages and room ahead.
+const AROUND: u64 = 128 << 10;
+
 /// Returns whether a write has to clean for the bound. Segments that only wait for their removal do
 /// not count.
 pub(crate) fn is_near(bound: Bound, mutator: &Mutator) -> bool {
@@ -51,8 +54,52 @@ fn index_bytes(generation: &Generation) -> u64 {
     table.saturating_add(generation.roster.disk_bytes(positions))
 }
 
+/// Returns whether the files stay within the bound while all entries are copied into new ones.
+pub(crate) fn admits_copy(bound: Bound, generation: &Generation) -> bool {
+    let counters = generation.header().counters();
+    let copy = counters
+        .live
+        .saturating_add(bytes_of_new_index(generation, counters.occupied));
+    let during = disk_bytes(generation).saturating_add(copy);
+    during <= bound.0.saturating_add(bound.step() / 2)
+}
+
+/// Returns whether the index of a cache near its bound should be built again, because it is four times
+/// as large as its entries need: it was built for more of them, or smaller ones.
+pub(crate) fn has_sparse_index(generation: &Generation) -> bool {
+    let new = bytes_of_new_index(generation, generation.header().occupied());
+    if new.saturating_mul(4) > index_bytes(generation) {
+        return false;
+    }
+    generation.bound().is_some_and(|bound| {
+        let (now, most) = (disk_bytes(generation), bound.0.saturating_add(bound.step()));
+        let is_near = now.saturating_add(bound.segment()) > bound.0;
+        // Both are there for a moment. Beyond the bound there is no other way.
+        is_near && (now.saturating_add(new) <= most || now > most)
+    })
+}
+
+/// Returns the bytes that index and roster take if they are built for so many entries.
+fn bytes_of_new_index(generation: &Generation, entries: u64) -> u64 {
+    let geometry = generation.table.geometry();
+    let per_region = u64::from(geometry.region_slots) * 3 / 4;
+    let regions = entries.div_ceil(per_region).max(1).next_power_of_two();
+    let bytes = regions.saturating_mul(geometry.region_bytes() as u64 + 8);
+    bytes.saturating_add(entries * 4).saturating_add(AROUND)
+}
+
 /// Returns what a step of cleaning keeps within the limits.
 pub(crate) fn retention(mutator: &Mutator) -> Retention {
+    let bound = mutator.generation.bound();
+    limits(mutator, bound.filter(|&bound| is_near(bound, mutator)))
+}
+
+/// As [`retention`], for a walk that makes room: also if the bound is not near yet.
+pub(crate) fn retention_for_room(mutator: &Mutator) -> Retention {
+    limits(mutator, mutator.generation.bound())
+}
+
+fn limits(mutator: &Mutator, near: Option<Bound>) -> Retention {
     let generation = &mutator.generation;
     let Some(settings) = generation.settings() else {
         return Retention::ALL;
@@ -60,15 +107,23 @@ pub(crate) fn retention(mutator: &Mutator) -> Retention {
     if settings.eviction == EvictionPolicy::Refuse {
         return Retention::ALL;
     }
-    let near = generation.bound().filter(|&bound| is_near(bound, mutator));
     let most_live = near.map_or(u64::MAX, |bound| most_live(bound, generation));
     let most_entries = fewest_entries(&settings).unwrap_or(u64::MAX);
     Retention {
         ignores_marks: settings.eviction == EvictionPolicy::Fifo,
         stops_at_number: near.is_none() && has_too_many(generation),
+        room: near.map_or(u64::MAX, |bound| room_to_copy(bound, generation)),
         spares_half: near.is_some_and(|bound| disk_bytes(generation) > bound.0),
         ..Retention::within(most_live, most_entries)
     }
+}
+
+/// Returns the bytes that a walk may copy before anything is removed: a segment's at least, or nothing
+/// that is used would outlive a lowered bound.
+fn room_to_copy(bound: Bound, generation: &Generation) -> u64 {
+    let most = bound.0.saturating_add(bound.step());
+    let room = most.saturating_sub(disk_bytes(generation));
+    room.max(bound.segment())
 }
 
 /// Returns down to how many entries a walk evicts: slightly fewer than there may be, so that not

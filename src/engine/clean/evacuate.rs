@@ -11,6 +11,7 @@ use crate::format::heap_addr::{CleanCursor, HeapAddr};
 use crate::format::life::Life;
 use crate::format::record::{Kind, RecordHeader};
 use crate::format::segment::{HEADER_BYTES, first_place};
+use crate::format::settings::{EvictionPolicy, Settings};
 use crate::format::slot::RecordMeta;
 use crate::heap::Segment;
 
@@ -67,6 +68,39 @@ pub(crate) fn walk(mutator: &mut Mutator, budget: u64, retention: Retention) -> 
     let walked = clean_step(mutator, budget);
     mutator.retention = Retention::ALL;
     walked
+}
+
+/// Removes the oldest segment with all entries in it.
+pub(crate) fn drop_oldest(mutator: &mut Mutator) -> WriteResult<()> {
+    let number = state::cursor(mutator.generation.header()).addr.segment;
+    let retention = Retention {
+        most_live: 0,
+        ignores_marks: true,
+        // Not those of the settings: the walk ends with the segment, not with the entries' number.
+        ..Retention::ALL
+    };
+    while state::cursor(mutator.generation.header()).addr.segment == number {
+        walk(mutator, 1 << 18, retention)?;
+    }
+    reclaim::reclaim_all(mutator)
+}
+
+/// Removes the oldest segment of a bounded cache with all entries in it, if a copy of all that is there
+/// would exceed the bound. Returns whether it did.
+pub(crate) fn drop_for_copy(mutator: &mut Mutator) -> WriteResult<bool> {
+    let generation = &mutator.generation;
+    let header = generation.header();
+    let may_evict = |settings: &Settings| settings.eviction != EvictionPolicy::Refuse;
+    if !generation.settings().as_ref().is_some_and(may_evict)
+        || generation
+            .bound()
+            .is_none_or(|bound| bound::admits_copy(bound, generation))
+        || state::cursor(header).addr.segment == header.tail().segment
+    {
+        return Ok(false);
+    }
+    drop_oldest(mutator)?;
+    Ok(true)
 }
 
 /// Continues through the oldest segment that is not evacuated, for about `budget` bytes. At its end

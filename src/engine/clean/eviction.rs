@@ -6,10 +6,12 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::record::HEADER_BYTES;
 use crate::format::settings::{Bound, EvictionPolicy};
+use crate::sync::Relaxed;
 
 use crate::engine::clean::bound::{self, disk_bytes};
 use crate::engine::clean::retention::Retention;
-use crate::engine::clean::{evacuate, reclaim, state};
+use crate::engine::clean::{evacuate, reclaim};
+use crate::engine::switch;
 use crate::engine::write::mutator::{Mutator, WriteResult};
 use crate::engine::write::session::Session;
 
@@ -25,6 +27,8 @@ const NUMBER_WALKS: u32 = 64;
 /// bound: it was lowered.
 const SHRINK_EFFORT: u64 = 8;
 const SHRINK: u64 = 4 << 20;
+/// Writes after which an index that was built again and is still too large may be built once more.
+const SHRINK_PAUSE: u64 = 4096;
 
 /// Makes room for a record with a key and a value of these lengths, if the cache is bounded.
 ///
@@ -66,6 +70,9 @@ fn make_room(session: &mut Session<'_>, bound: Bound, bytes: u64) -> Result<()> 
         // What is evacuated goes first.
         session.run(reclaim::reclaim_all)?;
         session.await_releases();
+        if stride % 16 == 0 {
+            shrink_index(session)?;
+        }
         if bound::admits(bound, &session.mutator.generation, bytes) {
             return Ok(());
         }
@@ -74,13 +81,28 @@ fn make_room(session: &mut Session<'_>, bound: Bound, bytes: u64) -> Result<()> 
             return Ok(());
         }
         session.run(|mutator| {
-            let mut retention = bound::retention(mutator);
+            let mut retention = bound::retention_for_room(mutator);
             // What is used most goes too if all of it is used.
             retention.ignores_marks |= stride > all / 16;
             evacuate::walk(mutator, STRIDE, retention)
         })?;
     }
     Err(cache_full(session, bound))
+}
+
+/// Builds the index again if it takes much of the bound for few entries.
+#[inline]
+pub(crate) fn shrink_index(session: &mut Session<'_>) -> Result<()> {
+    let generation = &session.mutator.generation;
+    if !generation.is_cache() || !bound::has_sparse_index(generation) {
+        return Ok(());
+    }
+    session.rearrange(switch::shrink)?;
+    if bound::has_sparse_index(&session.mutator.generation) {
+        // Its keys need more regions than as many others: no write tries again soon.
+        session.handle.clean_pause.store(SHRINK_PAUSE, Relaxed);
+    }
+    Ok(())
 }
 
 #[cold]
@@ -138,27 +160,13 @@ pub(crate) fn make_disk_room(session: &mut Session<'_>, bytes: u64) -> bool {
     let mut freed = 0;
     while freed < bytes.saturating_mul(2).max(STRIDE) {
         let used = disk_bytes(&session.mutator.generation);
-        if session.run(drop_oldest).is_err() {
+        if session.run(evacuate::drop_oldest).is_err() {
             break;
         }
         session.await_releases();
         freed += used.saturating_sub(disk_bytes(&session.mutator.generation));
     }
     oldest(session) != before
-}
-
-/// Removes the oldest segment with all entries in it.
-fn drop_oldest(mutator: &mut Mutator) -> WriteResult<()> {
-    let number = state::cursor(mutator.generation.header()).addr.segment;
-    let retention = Retention {
-        most_live: 0,
-        ignores_marks: true,
-        ..bound::retention(mutator)
-    };
-    while state::cursor(mutator.generation.header()).addr.segment == number {
-        evacuate::walk(mutator, STRIDE, retention)?;
-    }
-    reclaim::reclaim_all(mutator)
 }
 
 /// Evicts entries until the files take at most `bytes` bytes. Returns the bytes that they take less.
@@ -172,10 +180,11 @@ pub(crate) fn evict_to(session: &mut Session<'_>, bytes: u64) -> Result<u64> {
             break;
         }
         session.run(|mutator| {
+            let limits = bound::retention(mutator);
             let retention = Retention {
                 most_live: 0,
-                ignores_marks: stride > all / 3,
-                ..bound::retention(mutator)
+                ignores_marks: limits.ignores_marks || stride > all / 3,
+                ..Retention::ALL
             };
             evacuate::walk(mutator, STRIDE, retention)
         })?;

@@ -94,7 +94,8 @@ fn expiring(generation: &Generation, number: u32) -> Result<Option<(Target<'_>, 
 }
 
 /// Removes an entry whose record says too that it is expired. A rebuild from the heap may bring it
-/// back: it is expired then as well, so it has no deletion record.
+/// back: it is expired then as well, so it has no deletion record. Not so if the clock is set back, or
+/// stale entries are served longer; but never after a removal by a caller.
 fn remove_if_over(
     mutator: &mut Mutator,
     generation: &Generation,
@@ -113,6 +114,8 @@ fn remove_if_over(
     if judge.judge(mutator, (place, &record), &key, &value)? != Validity::Expired {
         return Ok(false);
     }
+    // E3: a removal by a caller from here on appends a deletion record.
+    cache_words::note_evicted(generation.header(), place.segment);
     put::drop_entry(generation, target, record.stored_bytes())?;
     mutator.mark_record_dead(place, record);
     mutator.note_removal(Counter::Expired, &key, record.value_len);

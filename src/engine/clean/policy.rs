@@ -194,10 +194,11 @@ pub(crate) fn tidy(session: &mut Session<'_>, bytes: usize) {
     let tidied = match cleaned.and_then(|()| reclaim_evacuated(session)) {
         Ok(()) => {
             session.publish_generation();
-            Ok(())
+            eviction::shrink_index(session)
         }
         Err(Abort::Recover(what, _)) => session.recover(what),
-        Err(Abort::Enlarge | Abort::Renumber) => session.rearrange(switch::rebuild_from_itself),
+        Err(Abort::Enlarge) => session.rearrange(switch::rebuild_from_itself),
+        Err(Abort::Renumber) => session.renumber(),
         Err(Abort::Failed(error)) => Err(error),
     };
     if let Err(error) = tidied {

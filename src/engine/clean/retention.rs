@@ -49,6 +49,8 @@ pub(crate) struct Retention {
     pub stops_at_number: bool,
     /// Whether half of what the walk meets goes, used or not, so that it frees something.
     pub spares_half: bool,
+    /// Bytes of records that this walk may copy: what it has met is removed after it.
+    pub room: u64,
     /// Bytes of live records that this walk has met.
     pub met: u64,
     /// Bytes of these that it has kept.
@@ -63,6 +65,7 @@ impl Retention {
         ignores_marks: false,
         stops_at_number: false,
         spares_half: false,
+        room: u64::MAX,
         met: 0,
         kept: 0,
     };
@@ -108,19 +111,22 @@ impl Retention {
             Validity::Needed => return Fate::Kept(Life::NONE),
         };
         self.met = self.met.saturating_add(bytes);
+        let kept = self.kept.saturating_add(bytes);
         let cause = if counters.live > self.most_live {
             Counter::EvictedSize
         } else if counters.occupied > self.most_entries {
             Counter::EvictedNumber
+        } else if kept > self.room {
+            return Fate::Removed(Counter::EvictedSize);
         } else {
-            self.kept = self.kept.saturating_add(bytes);
+            self.kept = kept;
             return Fate::Kept(life);
         };
         let may_spare = !self.spares_half || self.kept <= self.met / 2;
-        if mark == 0 || self.ignores_marks || !may_spare {
+        if mark == 0 || self.ignores_marks || !may_spare || kept > self.room {
             return Fate::Removed(cause);
         }
-        self.kept = self.kept.saturating_add(bytes);
+        self.kept = kept;
         Fate::Spared(life)
     }
 }

@@ -16,7 +16,7 @@ use crate::format::settings::Settings;
 use crate::os::clock::unix_millis;
 
 use crate::engine::clean::retention::Validity;
-use crate::engine::generation::Generation;
+use crate::engine::generation::{FIRST_GENERATION, Generation};
 use crate::engine::write::mutator::{Mutator, WriteResult};
 
 /// The moment for which entries are judged, and the defaults of their cache.
@@ -130,6 +130,23 @@ fn facts(record: &RecordHeader) -> Facts {
         invalidated_upto: 0,
         distrusted_upto: 0,
     }
+}
+
+/// Returns whether the entry of every group that was invalidated after a version is still there:
+/// cleaning keeps none that has ended all that was written before it, but what is computed since
+/// that version is not written yet.
+pub(crate) fn has_groups_since(mutator: &mut Mutator, version: u64) -> WriteResult<bool> {
+    let header = mutator.generation.header();
+    let oldest = u64::from(header.oldest());
+    let kept = header.evicted().max(oldest);
+    if kept == 0 && mutator.generation.ids.generation == FIRST_GENERATION {
+        // Nothing was ever removed.
+        return Ok(true);
+    }
+    let last = header.tail().segment;
+    let kept = u16::try_from(kept).map_or(last, |kept| kept.min(last));
+    let segment = mutator.segment(kept)?;
+    Ok(segment.is_some_and(|segment| segment.created() <= version))
 }
 
 /// Returns the version of an internal entry; 0 if there is none, and the highest if it is damaged.

@@ -121,16 +121,27 @@ pub(crate) fn read_terms(
 
 #[inline(never)]
 fn read_terms_slowly(handle: &Handle, key: &[u8], out: &mut Vec<u8>) -> Result<Answer<EntryTerms>> {
+    let answer = read_terms_unmarked(handle, key, out)?;
+    if matches!(answer, Answer::Found(_)) {
+        mark_used_slowly(handle, key);
+    }
+    Ok(answer)
+}
+
+/// As [`read_terms`], for those that look at all entries: it marks none as used.
+pub(crate) fn read_terms_unmarked(
+    handle: &Handle,
+    key: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<Answer<EntryTerms>> {
+    handle.check_key(key)?;
     let invalidations = handle.current()?.0.header().invalidations();
     let answer = read_with(handle, key, out, EntryTerms::of)?;
     Ok(match answer {
-        Answer::Found(terms) => {
-            mark_used_slowly(handle, key);
-            Answer::Found(EntryTerms {
-                invalidations,
-                ..terms
-            })
-        }
+        Answer::Found(terms) => Answer::Found(EntryTerms {
+            invalidations,
+            ..terms
+        }),
         other => other,
     })
 }

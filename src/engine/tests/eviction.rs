@@ -10,9 +10,9 @@ use crate::error::ErrorKind;
 use crate::format::record::Variant;
 use crate::format::settings::{Bound, EvictionPolicy, Settings};
 
-const MIB: u64 = 1 << 20;
+pub(super) const MIB: u64 = 1 << 20;
 
-fn cache_options() -> Options {
+pub(super) fn cache_options() -> Options {
     Options {
         variant: Variant::Expiring,
         ..Options::new()
@@ -20,7 +20,7 @@ fn cache_options() -> Options {
 }
 
 /// Opens a cache with these limits.
-fn limited(scratch: &Scratch, settings: Settings) -> MmapCache {
+pub(super) fn limited(scratch: &Scratch, settings: Settings) -> MmapCache {
     let mut cache = MmapCache::open_with(scratch.path(), &cache_options()).unwrap();
     cache.handle.statistics = Some(Statistics::new());
     set(&cache, settings);
@@ -28,25 +28,25 @@ fn limited(scratch: &Scratch, settings: Settings) -> MmapCache {
 }
 
 /// Returns what was counted.
-fn counted(cache: &MmapCache, counter: Counter) -> u64 {
+pub(super) fn counted(cache: &MmapCache, counter: Counter) -> u64 {
     cache.handle.fold_statistics();
     generation_of(cache).header().statistics()[counter as usize]
 }
 
-fn set(cache: &MmapCache, settings: Settings) {
+pub(super) fn set(cache: &MmapCache, settings: Settings) {
     let mut writer = cache.writer().unwrap();
     let generation = Arc::clone(&writer.session().mutator.generation);
     cache_words::set_settings(generation.header(), settings);
 }
 
-fn bytes(max_bytes: u64) -> Settings {
+pub(super) fn bytes(max_bytes: u64) -> Settings {
     Settings {
         max_bytes,
         ..Settings::default()
     }
 }
 
-fn entries(max_entries: u64) -> Settings {
+pub(super) fn entries(max_entries: u64) -> Settings {
     Settings {
         max_entries,
         ..Settings::default()
@@ -54,17 +54,17 @@ fn entries(max_entries: u64) -> Settings {
 }
 
 /// Looks a key up as `Cache` does, which marks it.
-fn is_there(cache: &MmapCache, key: &[u8]) -> bool {
+pub(super) fn is_there(cache: &MmapCache, key: &[u8]) -> bool {
     let found = lookup::read_terms(&cache.handle, key, &mut Vec::new());
     matches!(found.unwrap(), Answer::Found(_))
 }
 
-fn key(number: u32) -> [u8; 12] {
+pub(super) fn key(number: u32) -> [u8; 12] {
     *format!("key {number:08}").as_bytes().first_chunk().unwrap()
 }
 
 /// Sizes from 10 bytes to 64 KiB, most of them small.
-fn length(number: u32) -> usize {
+pub(super) fn length(number: u32) -> usize {
     let random = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
     10 + ((random as usize % 65_526) >> (random % 7))
 }

@@ -249,7 +249,20 @@ pub(crate) fn rotate(mutator: &mut Mutator, need: u64) -> WriteResult<()> {
     // H3: the segment is complete, under its final name, before `reserved` and `tail` name it.
     set_end(shared, before, first_place(next));
     mutator.generation = generation;
+    follow_segment(&mutator.generation, next);
     Ok(())
+}
+
+/// Lets the versions of a `Cache` go on after the one in a segment's header: what has a higher version
+/// than the last one has it than all before the segment, see `validity::has_groups_since`.
+pub(crate) fn follow_segment(generation: &Generation, number: u16) {
+    let header = generation.header();
+    if let Some(segment) = generation.segment(number)
+        && header.is_expiring()
+    {
+        // G3: it only rises.
+        set_last_version(header, segment.created().max(header.last_version()));
+    }
 }
 
 fn gone(place: HeapAddr) -> Abort {

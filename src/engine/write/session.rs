@@ -17,7 +17,7 @@ use crate::lock::{self, LockDeadline, MappedMutexGuard, Mutex, MutexGuard};
 use crate::os::file_names::Stage;
 use crate::sync::Relaxed;
 
-use crate::engine::clean::reclaim;
+use crate::engine::clean::{evacuate, reclaim};
 use crate::engine::generation::Generation;
 use crate::engine::handle::Handle;
 use crate::engine::header_check;
@@ -289,10 +289,20 @@ impl<'a> Session<'a> {
                 }
                 Err(Abort::Recover(what, _)) => self.recover(what)?,
                 Err(Abort::Enlarge) => self.rearrange(switch::enlarge)?,
-                Err(Abort::Renumber) => self.rearrange(switch::rebuild_from_itself)?,
+                Err(Abort::Renumber) => self.renumber()?,
             }
             self.mark_again()?;
         }
+    }
+
+    /// Copies all entries into a new heap, because the numbers of segments are used up. A bounded cache
+    /// has no room for two heaps: it evicts its oldest entries first.
+    pub(crate) fn renumber(&mut self) -> Result<()> {
+        while let Ok(true) = evacuate::drop_for_copy(&mut self.mutator) {
+            self.publish_generation();
+            self.await_releases();
+        }
+        self.rearrange(switch::rebuild_from_itself)
     }
 
     fn mark_again(&mut self) -> Result<()> {

@@ -7,10 +7,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::error::{ErrorKind, Result};
+use crate::format::record::Traits;
 use crate::format::settings::Settings;
 use crate::lock;
 
-use crate::engine::clean::{eviction, expire, policy};
+use crate::engine::clean::{eviction, expire, policy, validity};
 use crate::engine::entry::{Entry, Update};
 use crate::engine::handle::Handle;
 use crate::engine::ids;
@@ -18,6 +19,7 @@ use crate::engine::options::Durability;
 use crate::engine::read::lookup;
 use crate::engine::switch::put_staged;
 use crate::engine::version::Version;
+use crate::engine::write::mutator::Mutator;
 use crate::engine::write::put::Terms;
 use crate::engine::write::session::Session;
 use crate::engine::write::{cache_words, clear, put};
@@ -96,7 +98,10 @@ impl<'a> Writer<'a> {
         let session = &mut self.session;
         session.handle.check_key(key)?;
         policy::refuse_unbounded(session)?;
-        eviction::before_put(session, key.len(), value.len())?;
+        // An invalidation of entries, or of a deadline, is not refused for want of room.
+        if !terms.traits.has(Traits::INTERNAL) {
+            eviction::before_put(session, key.len(), value.len())?;
+        }
         let bytes = key.len() + value.len();
         let version = policy::run_with_room(session, bytes, |mutator| {
             ids::put(mutator, key, value, terms)
@@ -129,9 +134,12 @@ impl<'a> Writer<'a> {
     pub(crate) fn delete_bytes(&mut self, key: &[u8]) -> Result<bool> {
         let session = &mut self.session;
         session.handle.check_key(key)?;
+        let tail = |session: &Session<'_>| session.mutator.generation.header().tail();
+        let before = tail(session);
         let deleted =
             policy::run_with_room(session, key.len(), |mutator| put::delete(mutator, key))?;
-        if deleted {
+        // E3: a key without an entry may have got a deletion record.
+        if deleted || tail(session) != before {
             policy::tidy(session, key.len());
         }
         Ok(deleted)
@@ -299,6 +307,13 @@ impl<'a> Writer<'a> {
     #[inline]
     pub(crate) fn settings(&self) -> Option<Settings> {
         self.session.mutator.generation.header().settings()
+    }
+
+    /// Returns whether the entry of every group that was invalidated after a version is still there.
+    pub(crate) fn has_groups_since(&mut self, version: Version) -> Result<bool> {
+        let Version(version) = version;
+        let kept = |mutator: &mut Mutator| validity::has_groups_since(mutator, version);
+        self.session.run(kept)
     }
 
     /// Returns the number of puts so far that replaced a value.
