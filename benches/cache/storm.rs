@@ -77,7 +77,7 @@ pub(crate) fn write(path: &str, seed: &str) {
     let mut random = Random(seed.parse::<u64>().expect("a seed") << 20 | 1);
     let value = vec![7; 1 << 20];
     loop {
-        let len = (10 + random.below(1 << 20) as usize) >> random.below(14);
+        let len = (10 + random.below((1 << 20) - 10) as usize) >> random.below(14);
         let number = random.below(200_000);
         cache
             .insert(key(number), &value[..len.max(10)])
