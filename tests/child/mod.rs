@@ -164,6 +164,23 @@ impl Child {
         // SAFETY: the process is a child that was not waited for, so its id is its own.
         let failed = unsafe { libc::kill(self.process.id() as libc::pid_t, libc::SIGSTOP) };
         assert_eq!(failed, 0, "a child to stop");
+        // The signal takes effect a moment later, thread by thread.
+        while cfg!(target_os = "linux") && !self.is_stopped() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Returns whether all threads of the child are stopped, or it is gone.
+    fn is_stopped(&self) -> bool {
+        let tasks = format!("/proc/{}/task", self.process.id());
+        let tasks = std::fs::read_dir(tasks).into_iter().flatten().flatten();
+        tasks
+            .filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok())
+            .all(|stat| {
+                stat.rsplit(')')
+                    .next()
+                    .is_some_and(|rest| rest.trim_start().starts_with(['T', 't']))
+            })
     }
 
     #[expect(unsafe_code, reason = "kill is a call of the C library")]
