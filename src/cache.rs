@@ -990,8 +990,9 @@ impl Cache {
         self.change(|writer| writer.sweep(slots))
     }
 
-    /// Evicts entries, those that were not used first, until the files take at most so many bytes.
-    /// Returns the bytes that they take less. More may remain: the index is not made smaller.
+    /// Evicts entries, those that were not used first, until the files take at most so many bytes, also
+    /// under [`Eviction::None`]. Returns the bytes that they take less. More may remain: the index is made
+    /// smaller only near the limit of the cache.
     ///
     /// Reads the heap from its oldest record on, and copies what it keeps, under the lock.
     ///

@@ -90,10 +90,13 @@ impl CacheBuilder {
     /// Sets how many bytes of disk all files of the cache may take, as
     /// [`disk_usage`](crate::Cache::disk_usage) counts them: at least 1 MiB. `None` takes the limit away.
     ///
-    /// A cache that is created with a limit has segments of a sixteenth of it, 64 KiB to 1 GiB, unless
-    /// [`Options::max_segment_bytes`] sets another size, which then limits the length of values. Under a
-    /// limit that is set or lowered later the segments stay as large as they were, so it is kept less
-    /// closely.
+    /// For a moment the files may take a sixteenth more, or 4 MiB if that is more. A lower limit is reached
+    /// step by step, by the insertions that follow or by [`Cache::evict_to`].
+    ///
+    /// A cache that is created with a limit has segments of at most a sixteenth of it, 64 KiB to 1 GiB,
+    /// unless [`Options::max_segment_bytes`] sets another size, which then limits the length of values.
+    /// New segments under a limit have a thirty-second of it; those that were there before it was set or
+    /// lowered stay as large as they were until they are cleaned.
     pub fn max_bytes(mut self, bytes: impl Into<Option<u64>>) -> Self {
         self.changes.max_bytes = Some(bytes.into());
         self
