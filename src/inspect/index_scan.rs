@@ -35,6 +35,9 @@ pub struct IndexScan {
     /// Entries by the number of groups of eight slots that a search for them probes: first those in
     /// the first group.
     pub entries_by_groups: Vec<u64>,
+    /// Entries of a [`Cache`](crate::Cache) by how often they were used since they were put or last kept,
+    /// from 0 to 3: those of the first count go first. All zeros for other types.
+    pub entries_by_uses: [u64; 4],
     /// The groups that a search for an absent key probes, as the mean over all home groups; at least
     /// 1, or 0 without a live region.
     pub miss_groups: f64,
@@ -142,6 +145,7 @@ impl<F: FnMut(u16, u32, u64)> IndexScanner<F> {
                 empty: 0,
                 invalid: 0,
                 entries_by_groups: vec![0; geometry.region_slots as usize / 8],
+                entries_by_uses: [0; 4],
                 miss_groups: 0.0,
                 live_bytes: 0,
                 regions: Vec::new(),
@@ -205,6 +209,9 @@ impl<F: FnMut(u16, u32, u64)> IndexScanner<F> {
         }
         let groups = distance(&self.geometry, hash, index) as usize;
         self.scan.entries_by_groups[groups - 1] += 1;
+        if self.geometry.is_cache() {
+            self.scan.entries_by_uses[usize::from(region.mark(index))] += 1;
+        }
         (self.entry)(slot.identity().key_len, meta.value_len, meta.mtime);
         SlotClass::Entry
     }

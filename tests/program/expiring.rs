@@ -178,6 +178,29 @@ fn put_gives_a_deadline() {
     }
 }
 
+// What eviction finds: entries that were not used go first.
+#[test]
+fn stats_show_uses() {
+    let workspace = Workspace::new();
+    let cache = Cache::open(workspace.path("pages")).unwrap();
+    for key in ["unused", "once", "often"] {
+        cache.insert(key, "value").unwrap();
+    }
+    for key in ["once", "often", "often", "often", "often"] {
+        assert!(cache.contains(key).unwrap());
+    }
+    drop(cache);
+    let json = workspace
+        .run(0, &["stats", "pages", "--full", "--json"])
+        .json();
+    assert_eq!(json["full"]["census"]["uses"], serde_json::json!([1, 1, 0, 1]));
+    let stats = workspace.run(0, &["stats", "pages", "--full"]).stdout();
+    assert!(stats.contains("unused, go first"), "{stats}");
+    workspace.fill("plain", 3);
+    let stats = workspace.run(0, &["stats", "plain", "--full"]).stdout();
+    assert!(!stats.contains("unused, go first"), "{stats}");
+}
+
 // The words that processes add to, in several shards, and the settings, which have a check.
 #[test]
 fn cache_figures_are_shown_everywhere() {

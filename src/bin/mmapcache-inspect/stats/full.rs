@@ -42,6 +42,7 @@ impl Full {
     pub(super) fn rows(&self, grid: &mut Grid) {
         if let Some(scan) = &self.scan {
             searches(grid, scan);
+            uses(grid, scan);
             segments(grid, scan);
         }
         self.memory_rows(grid);
@@ -88,10 +89,28 @@ impl Full {
                 "implausible": scan.index.invalid,
                 "hit_groups": scan.index.hit_groups(),
                 "miss_groups": scan.index.miss_groups,
+                "uses": scan.index.entries_by_uses,
                 "segments": segments,
             })
         });
         json!({ "census": scan, "memory": memory })
+    }
+}
+
+/// Shows how much of a `Cache` eviction finds unused.
+fn uses(grid: &mut Grid, scan: &Scan) {
+    let by_uses = scan.index.entries_by_uses;
+    let all: u64 = by_uses.iter().sum();
+    if all == 0 {
+        return;
+    }
+    grid.section("uses");
+    for (uses, count) in ["unused, go first", "one", "two", "three or more"]
+        .into_iter()
+        .zip(by_uses)
+    {
+        let share = units::percent(count as f64 / all as f64);
+        grid.row(uses, units::count(count), share);
     }
 }
 
