@@ -5,6 +5,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::record::HEADER_BYTES;
+use crate::format::segment::first_place;
 use crate::format::settings::{Bound, EvictionPolicy};
 use crate::sync::Relaxed;
 
@@ -176,7 +177,11 @@ pub(crate) fn evict_to(session: &mut Session<'_>, bytes: u64) -> Result<u64> {
     for stride in 0..all {
         session.run(reclaim::reclaim_all)?;
         let now = disk_bytes(&session.mutator.generation);
-        if now <= bytes {
+        let header = session.mutator.generation.header();
+        // Of an empty heap nothing can go.
+        let tail = header.tail();
+        let is_empty = header.oldest() == tail.segment && tail == first_place(tail.segment);
+        if now <= bytes || is_empty {
             break;
         }
         session.run(|mutator| {
@@ -188,10 +193,6 @@ pub(crate) fn evict_to(session: &mut Session<'_>, bytes: u64) -> Result<u64> {
             };
             evacuate::walk(mutator, STRIDE, retention)
         })?;
-        let header = session.mutator.generation.header();
-        if header.occupied() == 0 && header.oldest() == header.tail().segment {
-            break;
-        }
     }
     session.publish_generation();
     Ok(before.saturating_sub(disk_bytes(&session.mutator.generation)))

@@ -202,3 +202,18 @@ fn longest_values_find_room() {
     assert!(most <= limit + Bound(limit).step(), "{most}");
     assert_clean(&cache);
 }
+
+// What cannot be reached uses up no segment numbers.
+#[test]
+fn evicting_everything_ends_at_once() {
+    let scratch = scratch();
+    let cache = MmapCache::open_with(scratch.path(), &cache_options()).unwrap();
+    (0..100).for_each(|number| cache.put(key(number), [1; 100]).map(drop).unwrap());
+    for _ in 0..10 {
+        cache.write(|writer| writer.evict_to(0)).unwrap();
+    }
+    assert_eq!(cache.len(), 0);
+    let last = generation_of(&cache).header().tail().segment;
+    assert!(last <= 2, "{last}");
+    assert_clean(&cache);
+}
