@@ -193,7 +193,10 @@ fn stats_show_uses() {
     let json = workspace
         .run(0, &["stats", "pages", "--full", "--json"])
         .json();
-    assert_eq!(json["full"]["census"]["uses"], serde_json::json!([1, 1, 0, 1]));
+    assert_eq!(
+        json["full"]["census"]["uses"],
+        serde_json::json!([1, 1, 0, 1])
+    );
     let stats = workspace.run(0, &["stats", "pages", "--full"]).stdout();
     assert!(stats.contains("unused, go first"), "{stats}");
     workspace.fill("plain", 3);
