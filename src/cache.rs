@@ -757,7 +757,7 @@ impl Cache {
     /// Stores a value if the key has a fresh one, decided under the lock. Returns the new version, or
     /// `None` if it has none: no entry, or an expired, damaged or negative one.
     ///
-    /// The options are those of the new entry: without a deadline in them, it has none.
+    /// The options are those of the new entry; without a deadline in them, it gets the cache's default.
     ///
     /// # Errors
     ///

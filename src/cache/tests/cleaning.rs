@@ -76,8 +76,7 @@ fn copied_groups_outlive_their_entries() {
     assert_absent(&rebuilt(&path, cache), 0..300);
 }
 
-// Damage before a group's entry may hide entries of the group: cleaning keeps the group, and moves them
-// after a search of the whole index.
+// One damaged record among those of an invalidated group: cleaning passes it, and no other comes back.
 #[test]
 fn damage_revives_no_invalidated_entry() {
     let (_dir, path) = place();
