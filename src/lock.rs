@@ -21,10 +21,12 @@ mod flock;
 mod fork;
 mod futex;
 mod futex_lock;
+mod hazard;
 mod liveness;
 mod mutex;
 mod mutex_state;
 mod ofd;
+mod process_fence;
 
 pub(crate) use crate::lock::byte_lock::ByteLock;
 #[cfg(any(feature = "dict", feature = "intern"))]
@@ -35,9 +37,11 @@ pub(crate) use crate::lock::fork::{ForkSafeMutex, ForkSafeMutexGuard};
 pub(crate) use crate::lock::fork::{ForkSafeReadGuard, ForkSafeRwLock, ForkSafeWriteGuard};
 pub(crate) use crate::lock::fork::{PerProcess, set_once};
 use crate::lock::futex_lock::FutexLock;
+pub(crate) use crate::lock::hazard::HazardCell;
 pub(crate) use crate::lock::mutex::{MappedMutexGuard, Mutex, MutexGuard};
 use crate::lock::ofd::OpenDescription;
 pub(crate) use crate::lock::ofd::{epoch, process};
+pub(crate) use crate::lock::process_fence::prepare as prepare_process_fence;
 
 /// The words of a file by which it is locked. Every contender for the lock stores them, by the
 /// rules of L4.

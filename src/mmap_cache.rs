@@ -186,12 +186,12 @@ impl MmapCache {
     }
 
     /// Returns the value of a key as a reference into the mapped file, without copying it. The checksum
-    /// is verified once, before this returns.
+    /// is verified once, in place, before this returns.
     ///
     /// # Safety
     ///
-    /// While the returned value exists, no process may write to the heap's files by other means than
-    /// this crate, or truncate them.
+    /// From this call until the returned value is dropped, no process may write to the heap's files by
+    /// other means than this crate, or truncate them.
     ///
     /// # Errors
     ///

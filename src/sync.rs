@@ -10,12 +10,14 @@ pub(crate) mod count;
 pub(crate) mod failpoint;
 
 #[cfg(not(loom))]
-pub(crate) use std::sync::atomic::{AtomicU64 as Word, fence};
+pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU64 as Word, fence};
 
 #[cfg(loom)]
 pub(crate) mod loom_model;
 #[cfg(loom)]
 pub(crate) use crate::sync::loom_model::{Word, fence};
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::AtomicPtr;
 
 pub(crate) use crate::sync::failpoint::failpoint;
 pub(crate) use std::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};

@@ -10,13 +10,13 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::{fmt, io};
 
-use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+use arc_swap::{ArcSwapOption, Guard};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::MAX_KEY;
 use crate::format::index::HeaderStateWord;
 use crate::heap::Segment;
-use crate::lock::{self, Mutex};
+use crate::lock::{self, HazardCell, Mutex};
 use crate::os::boot_id;
 use crate::os::clock::{coarse_millis, coarse_realtime_nanos};
 use crate::os::file_names::{FileNames, Stage};
@@ -52,7 +52,7 @@ pub(crate) struct Handle {
     /// A hash of the path, by which a thread recognises the writers that it holds.
     pub id: u64,
     pub options: Options,
-    pub generation: ArcSwap<Generation>,
+    pub generation: HazardCell<Generation>,
     writer_mutex: WriterMutex,
     /// Damaged entries that this handle has met.
     pub damaged: Word,
@@ -160,12 +160,13 @@ impl Handle {
         }
         let path: Arc<Path> = Arc::from(names.cache());
         let on_overlay = options.read_only && names.are_on_overlay();
+        lock::prepare_process_fence(options.background);
         Ok(Self {
             names: Arc::new(names),
             id: xxhash_rust::xxh3::xxh3_64(path.as_os_str().as_encoded_bytes()),
             path,
             options: options.clone(),
-            generation: ArcSwap::from_pointee(generation),
+            generation: HazardCell::new(generation),
             writer_mutex: WriterMutex::new(),
             damaged: Word::new(0),
             checked: Word::new(coarse_millis()),
@@ -325,7 +326,7 @@ impl Handle {
     /// A writer of this handle may have switched since then, even more than once: its generation
     /// holds the lock, and must stay.
     pub(crate) fn adopt(&self, stale: &Generation, generation: Arc<Generation>) {
-        self.generation.rcu(|current| {
+        self.generation.replace(|current| {
             let is = |other: &Generation| current.ids == other.ids && current.inode == other.inode;
             let newer = !is(stale) || is(&generation);
             let usable = current.lock.as_ref().is_none_or(|lock| lock.is_own());
@@ -409,7 +410,7 @@ impl Handle {
     /// Opens the files again. The new generation may have the ids and inode of the stale one.
     fn open_again(&self, stale: &Generation) -> Result<()> {
         let fresh = Arc::new(self.open_fresh()?);
-        self.generation.rcu(|current| {
+        self.generation.replace(|current| {
             let is_stale = std::ptr::eq(&**current, stale);
             Arc::clone(if is_stale { &fresh } else { current })
         });
@@ -442,7 +443,7 @@ impl Handle {
 
     /// Lets all readers of this handle use a segment that one of them has mapped.
     pub(crate) fn share_segment(&self, generation: &Generation, segment: &Arc<Segment>) {
-        self.generation.rcu(|current| {
+        self.generation.replace(|current| {
             if current.ids == generation.ids && current.segment(segment.number()).is_none() {
                 Arc::new(current.with_segment(Arc::clone(segment)))
             } else {

@@ -323,9 +323,11 @@ impl ChecksumSeed {
     #[inline]
     pub(crate) fn sum_short(self, content: &[u8]) -> u32 {
         debug_assert!(content.len() + SUM_BYTES <= SHORT_BYTES, "a short record");
-        let sum = content.chunks(BLOCK_BYTES).fold(self.0, |before, block| {
-            xxhash_rust::xxh3::xxh3_64_with_seed(block, before)
-        });
+        let hash = xxhash_rust::xxh3::xxh3_64_with_seed;
+        let sum = match content.split_first_chunk::<BLOCK_BYTES>() {
+            Some((block, rest)) if !rest.is_empty() => hash(rest, hash(block, self.0)),
+            _ => hash(content, self.0),
+        };
         sum as u32
     }
 

@@ -1,18 +1,24 @@
 //! Reading and writing the words of one record.
 //!
 //! Another process may change the words while they are read, so a record is copied into private
-//! memory and its checksum is computed from that copy (M1, M3). May call `format`, `os::words` and
-//! `sync`.
+//! memory and its checksum is computed from that copy (M1, M3). May call `format`, `os::words`,
+//! `os::mmap` and `sync`.
 
 use crate::format::record::{
     ChecksumSeed, HEADER_BYTES, HEADER_WORDS, NUMBERED_WORDS, RecordHeader, SHORT_BYTES, SUM_BYTES,
     Variant,
 };
+use crate::os::mmap;
 use crate::os::words;
 use crate::sync::{Word, load};
 
-/// Long records go through a buffer of this size, which stays in the nearest cache.
+/// Long records are copied in pieces of this size, which stay in the nearest cache.
 const CHUNK: usize = 4096;
+/// Words of a short record at most.
+const SHORT_WORDS: usize = SHORT_BYTES / 8;
+
+/// The words from which a header was read. A numbered record has fewer.
+pub(super) type HeaderWords = [u64; HEADER_WORDS];
 
 /// The words end before the record does.
 #[derive(Debug)]
@@ -28,6 +34,15 @@ pub(super) struct Copied {
 /// Reads the header of the record at the start of `rest`. `None` if the words cannot be a record's.
 #[inline(always)]
 pub(super) fn header_of(variant: Variant, rest: &[Word]) -> Result<Option<RecordHeader>, TooShort> {
+    Ok(header_copy(variant, rest)?.map(|(header, _)| header))
+}
+
+/// The same, with the words that it was read from.
+#[inline(always)]
+pub(super) fn header_copy(
+    variant: Variant,
+    rest: &[Word],
+) -> Result<Option<(RecordHeader, HeaderWords)>, TooShort> {
     // A short record may end at the segment's end: only the words of its own header are read.
     let words = match variant {
         Variant::Versioned | Variant::Expiring => first_words::<HEADER_WORDS>(rest)?,
@@ -36,7 +51,7 @@ pub(super) fn header_of(variant: Variant, rest: &[Word]) -> Result<Option<Record
             [first, second, 0]
         }
     };
-    Ok(RecordHeader::from_words(variant, words))
+    Ok(RecordHeader::from_words(variant, words).map(|header| (header, words)))
 }
 
 #[inline(always)]
@@ -63,27 +78,116 @@ pub(super) fn copy(
     }
 }
 
-/// Copies the value of a record whose key is as long as `key`, and compares the keys.
+/// Copies the value of a record whose key is as long as `key`, and compares the keys. `first` are the
+/// words that the header was read from. Appends nothing unless the key is the same and the copy valid.
+/// `rest` begins with the record, and may be longer.
 #[inline(always)]
 pub(super) fn copy_value(
     seed: ChecksumSeed,
-    header: RecordHeader,
-    record: &[Word],
+    (header, first): (RecordHeader, HeaderWords),
+    rest: &[Word],
     (key, verify): (&[u8], bool),
     out: &mut Vec<u8>,
 ) -> Copied {
     debug_assert_eq!(usize::from(header.key_len), key.len());
+    let count = (header.stored_bytes() / 8) as usize;
+    debug_assert!(count <= rest.len(), "the caller looked");
+    if header.variant == Variant::Numbered {
+        copy_numbered(seed, header, &rest[..count], (key, verify))
+    } else if count <= SHORT_WORDS {
+        copy_short_value(seed, (header, first), (rest, count), (key, verify), out)
+    } else {
+        copy_long_value(seed, (header, first), &rest[..count], (key, verify), out)
+    }
+}
+
+/// [`copy_value`] of a short record of `count` words: all of it is copied into one array first.
+#[inline(always)]
+fn copy_short_value(
+    seed: ChecksumSeed,
+    (header, first): (RecordHeader, HeaderWords),
+    (rest, count): (&[Word], usize),
+    (key, verify): (&[u8], bool),
+    out: &mut Vec<u8>,
+) -> Copied {
+    let mut copy = [0_u64; SHORT_WORDS];
+    mmap::copy_first(rest, count, &mut copy);
+    // The header is then that of the copy. Word by word: two at once would be loaded as one from where
+    // they were stored as two, and the processor would wait for those stores.
+    for (copied, word) in copy.iter_mut().zip(first) {
+        *copied = word.to_le();
+    }
+    let bytes: &[u8] = bytemuck::cast_slice(&copy);
+    // From the length of the caller's key, which is known before the record is.
+    let value_at = HEADER_BYTES + key.len();
+    let end = value_at + header.value_len as usize;
+    let same_key = bytes[HEADER_BYTES..value_at] == *key;
+    let is_valid = !verify || seed.sum_short(&bytes[SUM_BYTES..end]) == first[0] as u32;
+    if same_key && is_valid {
+        out.extend_from_slice(&bytes[value_at..end]);
+    }
+    Copied { same_key, is_valid }
+}
+
+/// [`copy_value`] of a long record. The value is copied once, to where the caller wants it, and each
+/// piece is summed there, while it is in the nearest cache.
+#[inline(never)]
+fn copy_long_value(
+    seed: ChecksumSeed,
+    (header, first): (RecordHeader, HeaderWords),
+    record: &[Word],
+    (key, verify): (&[u8], bool),
+    out: &mut Vec<u8>,
+) -> Copied {
+    if !holds_key(header, record, key) {
+        return Copied {
+            same_key: false,
+            is_valid: copy(seed, header, record, verify, |_, _| {}),
+        };
+    }
+    let start = out.len();
+    let mut sum = seed.long();
+    if verify {
+        sum.update(&bytemuck::cast::<_, [u8; HEADER_BYTES]>(first.map(u64::to_le))[SUM_BYTES..]);
+        sum.update(key);
+    }
+    let value_at = HEADER_BYTES + key.len();
+    let end = value_at + header.value_len as usize;
+    // The record lies within the segment's file, so the value takes no more than that.
+    out.reserve(header.value_len as usize);
+    for at in (value_at..end).step_by(CHUNK) {
+        let before = out.len();
+        mmap::append(record, at, CHUNK.min(end - at), out);
+        if verify {
+            sum.update(&out[before..]);
+        }
+    }
+    let is_valid = !verify || sum.value() == first[0] as u32;
+    if !is_valid {
+        out.truncate(start);
+    }
+    Copied {
+        same_key: true,
+        is_valid,
+    }
+}
+
+/// [`copy_value`] of a numbered record, which has no value.
+fn copy_numbered(
+    seed: ChecksumSeed,
+    header: RecordHeader,
+    record: &[Word],
+    (key, verify): (&[u8], bool),
+) -> Copied {
     let mut same_key = true;
     let key_at = header.variant.header_bytes();
-    let take = |at: usize, bytes: &[u8]| {
-        let (key_part, value_part) = split(at, bytes, key_at, key_at + key.len());
+    let is_valid = copy(seed, header, record, verify, |at, bytes| {
+        let (key_part, _) = split(at, bytes, key_at, key_at + key.len());
         same_key &= key_part.is_empty()
             || key
                 .get(at.max(key_at) - key_at..)
                 .is_some_and(|rest| rest.starts_with(key_part));
-        out.extend_from_slice(value_part);
-    };
-    let is_valid = copy(seed, header, record, verify, take);
+    });
     Copied { same_key, is_valid }
 }
 
@@ -146,6 +250,23 @@ fn copy_long(
     }
     debug_assert_eq!(left, 0);
     !verify || sum.value() == stored
+}
+
+/// Returns whether the bytes of a record, which nothing changes meanwhile, have a header and the
+/// checksum in front of it.
+pub(super) fn is_valid_in_place(seed: ChecksumSeed, header: RecordHeader, record: &[u8]) -> bool {
+    let Some(bytes) = record.get(..header.content_bytes() as usize) else {
+        return false;
+    };
+    let summed = &bytes[SUM_BYTES..];
+    let sum = if record.len() <= SHORT_BYTES {
+        seed.sum_short(summed)
+    } else {
+        let mut sum = seed.long();
+        sum.update(summed);
+        sum.value()
+    };
+    header.is_of(bytes) && sum == stored_sum(bytes)
 }
 
 fn stored_sum(bytes: &[u8]) -> u32 {

@@ -19,6 +19,11 @@ use crate::os::mmap::{MappedWords, WindowLayout, prefetch};
 use crate::os::words;
 use crate::sync::{Word, load, store};
 
+/// Returns whether a header says how long the record is.
+fn is_whole(header: &RecordHeader, record: &[Word]) -> bool {
+    header.stored_bytes() == size_of_val(record) as u64
+}
+
 /// Cache lines of a record that are prefetched.
 const PREFETCH_LINES: usize = 3;
 /// The longest filler record in bytes.
@@ -167,49 +172,58 @@ impl Segment {
         verify: bool,
         out: &mut Vec<u8>,
     ) -> Result<RecordRead> {
-        let Some((header, record)) = self.record(unit)? else {
+        let Some((_, record)) = self.record(unit)? else {
+            return Ok(RecordRead::Corrupt);
+        };
+        let copied = record_io::header_copy(self.variant, record).unwrap_or(None);
+        let Some((header, first)) = copied.filter(|(header, _)| is_whole(header, record)) else {
             return Ok(RecordRead::Corrupt);
         };
         if usize::from(header.key_len) != key.len() {
             return self.other(unit, header, record, verify);
         }
-        let start = out.len();
-        let Copied { same_key, is_valid } =
-            record_io::copy_value(self.seed(unit), header, record, (key, verify), out);
-        if same_key && is_valid {
-            return Ok(RecordRead::Match(header));
-        }
-        out.truncate(start);
-        Ok(if same_key || !is_valid {
-            RecordRead::Corrupt
-        } else {
-            RecordRead::OtherKey
+        let head = (header, first);
+        let copied = record_io::copy_value(self.seed(unit), head, record, (key, verify), out);
+        Ok(match copied {
+            Copied {
+                same_key: true,
+                is_valid: true,
+            } => RecordRead::Match(header),
+            Copied {
+                same_key: false,
+                is_valid: true,
+            } => RecordRead::OtherKey,
+            _ => RecordRead::Corrupt,
         })
     }
 
     /// Reads the record of `key` as [`Self::read`] does, and returns what `keep` takes of its header.
-    /// `None` if it is another key's, corrupt, or after the end of what is already mapped.
+    /// `None` if it is another key's, corrupt, after the end of what is already mapped, or not of the
+    /// `variant` that the caller was compiled for.
     #[inline(always)]
     pub(crate) fn value_mapped<T>(
         &self,
-        unit: u32,
+        (variant, unit): (Variant, u32),
         key: &[u8],
         verify: bool,
         out: &mut Vec<u8>,
         keep: impl FnOnce(RecordHeader) -> T,
     ) -> Option<T> {
-        let (header, record) = self.record_within(self.memory.first(), unit).ok()??;
+        let rest = self.memory.first().get(unit as usize..)?;
+        if self.variant != variant {
+            return None;
+        }
+        let head = record_io::header_copy(variant, rest).ok()??;
+        let header = head.0;
         if usize::from(header.key_len) != key.len() {
             return None;
         }
-        let start = out.len();
-        let Copied { same_key, is_valid } =
-            record_io::copy_value(self.seed(unit), header, record, (key, verify), out);
-        if same_key && is_valid {
-            return Some(keep(header));
+        // What is mapped ends where the segment may end.
+        if header.stored_bytes() > size_of_val(rest) as u64 {
+            return None;
         }
-        out.truncate(start);
-        None
+        let copied = record_io::copy_value(self.seed(unit), head, rest, (key, verify), out);
+        (copied.same_key && copied.is_valid).then(|| keep(header))
     }
 
     /// Judges a record whose key has another length: another key's, or one with a corrupt length.
@@ -227,6 +241,15 @@ impl Segment {
         } else {
             RecordRead::Corrupt
         })
+    }
+
+    /// Judges a record of which only the key was compared, and differs.
+    #[cold]
+    pub(crate) fn judge_other(&self, unit: u32, verify: bool) -> Result<RecordRead> {
+        match self.record(unit)? {
+            Some((header, record)) => self.other(unit, header, record, verify),
+            None => Ok(RecordRead::Corrupt),
+        }
     }
 
     /// Compares the record's key with `key`, without computing the checksum.
@@ -464,17 +487,15 @@ impl Segment {
         }
     }
 
-    /// Returns the words that hold a value, and the byte in the first of them where it begins, for
-    /// reading in place.
-    pub(crate) fn value_words(
-        &self,
-        unit: u32,
-        header: RecordHeader,
-    ) -> Result<Option<(&[Word], usize)>> {
-        let at = header.variant.header_bytes() + usize::from(header.key_len);
-        Ok(self
-            .record(unit)?
-            .map(|(_, record)| (&record[at / 8..], at % 8)))
+    /// Returns the words of a record. `None` if there cannot be a record.
+    pub(crate) fn record_words(&self, unit: u32) -> Result<Option<&[Word]>> {
+        Ok(self.record(unit)?.map(|(_, record)| record))
+    }
+
+    /// Returns whether the bytes of the record at `unit`, of which no other thread and no process stores
+    /// any, have this header and the checksum that they name.
+    pub(crate) fn is_valid_in_place(&self, unit: u32, header: RecordHeader, record: &[u8]) -> bool {
+        record_io::is_valid_in_place(self.seed(unit), header, record)
     }
 
     /// Scans the records from `unit` up to `end`.
@@ -590,7 +611,9 @@ mod tests {
             assert_eq!(segment.compare(16, &key).unwrap(), matched);
             assert_eq!(segment.read(16, &key, true, &mut out).unwrap(), matched);
             assert_eq!(
-                segment.value_mapped(16, &key, true, &mut out, |header| header.mtime),
+                segment.value_mapped((Variant::Numbered, 16), &key, true, &mut out, |header| {
+                    header.mtime
+                }),
                 Some(9)
             );
             let mut scanner = segment.scan(0, segment.capacity_units());
@@ -641,6 +664,39 @@ mod tests {
                 assert!(out.is_empty());
                 store(word, load(word) ^ mask);
             }
+        }
+    }
+
+    // In each piece of a long record, and in place as well as in the copy.
+    #[test]
+    fn changed_bit_in_long_records_is_noticed() {
+        let segment = Segment::plain(1 << 16);
+        let value: Vec<u8> = (0..20_000_u32).map(|at| at as u8).collect();
+        segment.put(16, b"the key", &value);
+        let record = || {
+            let mut bytes = Vec::new();
+            crate::os::mmap::append(
+                segment.record_words(16).unwrap().unwrap(),
+                0,
+                1 << 16,
+                &mut bytes,
+            );
+            bytes
+        };
+        let header = segment.verify(16).unwrap().unwrap();
+        assert!(segment.is_valid_in_place(16, header, &record()));
+        for byte in [0, 9, 20, 25, 31, 4_095, 4_096, 9_000, 24 + 7 + 19_999] {
+            let (word, mask) = (segment.word(16 + byte / 8), 4_u64 << (8 * (byte % 8)));
+            store(word, load(word) ^ mask);
+            let mut out = b"before".to_vec();
+            let outcome = segment.read(16, b"the key", true, &mut out).unwrap();
+            assert!(!matches!(outcome, RecordRead::Match(_)), "byte {byte}");
+            assert_eq!(out, b"before");
+            assert!(
+                !segment.is_valid_in_place(16, header, &record()),
+                "byte {byte}"
+            );
+            store(word, load(word) ^ mask);
         }
     }
 

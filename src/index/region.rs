@@ -293,15 +293,7 @@ impl<'a> Region<'a> {
     pub(crate) fn fast_path(&self, hash: Hash) -> Attempt<HomeLink<'a>> {
         let home = self.home(hash);
         let group = self.group(home);
-        let matches = group.matching(hash.control());
-        if !matches.any() {
-            // S2: no group between an entry and its home group has an empty byte.
-            return match group.empty().any() {
-                true => Attempt::Absent,
-                false => Attempt::Retry,
-            };
-        }
-        for within in matches {
+        for within in group.matching(hash.control()) {
             let index = home as u32 * Group::WIDTH + within;
             let link = self.link(index);
             if link.is_entry() && link.tag() == hash.tag() {
@@ -313,7 +305,12 @@ impl<'a> Region<'a> {
                 });
             }
         }
-        Attempt::Retry
+        // S2: no group between an entry and its home group has an empty byte. S3: a link to the key's
+        // record has the control byte that was matched.
+        match group.empty().any() {
+            true => Attempt::Absent,
+            false => Attempt::Retry,
+        }
     }
 
     /// Returns the slots that may hold the key of a hash, with the links by which they were found (S2).

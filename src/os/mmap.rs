@@ -23,6 +23,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use crate::error::{Error, Result};
 use crate::lock::set_once;
 use crate::os::mapped_file::{MappedFile, StorePattern};
+use crate::os::words::copy_out;
 use crate::sync::{Relaxed, Word, load};
 
 /// Shared memory in windows. Each window but the first is as large as all before it together.
@@ -415,6 +416,100 @@ pub(crate) fn prefetch(word: &Word) {
     let _ = word;
 }
 
+/// Bytes that are copied at a time where the machine has instructions for it.
+const BLOCK: usize = 64;
+
+/// Appends `len` bytes of shared words, from byte `skip` on, to private memory. Appends fewer if the
+/// words end before.
+///
+/// The bytes may be torn if another process stores to them meanwhile: the caller computes a checksum
+/// of the copy.
+#[inline]
+pub(crate) fn append(words: &[Word], skip: usize, len: usize, out: &mut Vec<u8>) {
+    let end = (skip + len).min(size_of_val(words));
+    let mut at = skip.min(end);
+    out.reserve(end - at);
+    if HAS_BLOCKS && end - at >= BLOCK {
+        let blocks = (end - at) / BLOCK;
+        let room = out.spare_capacity_mut();
+        assert!(room.len() >= blocks * BLOCK);
+        // SAFETY: the room was asserted.
+        unsafe { copy_blocks(words, at, blocks, room.as_mut_ptr().cast()) };
+        at += blocks * BLOCK;
+        // SAFETY: M1: so much of the room was filled just now.
+        unsafe { out.set_len(out.len() + blocks * BLOCK) };
+    }
+    while at < end {
+        let mut piece = [0_u8; 2 * BLOCK];
+        let first = at / 8;
+        copy_out(&words[first..], &mut piece);
+        let bytes = &piece[at % 8..(end - first * 8).min(piece.len())];
+        out.extend_from_slice(bytes);
+        at += bytes.len();
+    }
+}
+
+/// Copies the first `count` of some shared words to private memory, and perhaps words after them.
+#[inline(always)]
+pub(crate) fn copy_first<const MOST: usize>(words: &[Word], count: usize, out: &mut [u64; MOST]) {
+    let blocks = (count * 8).div_ceil(BLOCK);
+    let bytes = blocks * BLOCK;
+    if HAS_BLOCKS && blocks > 0 && bytes <= size_of_val(words) && bytes <= size_of_val(out) {
+        // SAFETY: the array has so much room, and any bytes are numbers.
+        unsafe { copy_blocks(words, 0, blocks, out.as_mut_ptr().cast()) };
+        return;
+    }
+    for (copied, word) in out.iter_mut().zip(&words[..count]) {
+        *copied = load(word).to_le();
+    }
+}
+
+/// Whether [`copy_blocks`] exists. Models and Miri know the loads of words only.
+const HAS_BLOCKS: bool = cfg!(all(target_arch = "x86_64", not(any(loom, miri))));
+
+/// Copies at least one whole block of shared words, from byte `at` on, to private memory.
+///
+/// The compiler may not combine loads of atomic words, so it copies eight bytes at a time. These
+/// instructions copy 16, and the compiler knows nothing of the memory that they load: 256 KiB are
+/// copied, verified and read in 52 us, against 77.
+///
+/// # Safety
+///
+/// There is room for the blocks at `to`.
+#[inline(always)]
+unsafe fn copy_blocks(words: &[Word], at: usize, blocks: usize, to: *mut u8) {
+    assert!(blocks > 0 && at + blocks * BLOCK <= size_of_val(words));
+    #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
+    // SAFETY: M1, M2: so many bytes are mapped from `at` on, as was asserted, and the caller has so much
+    // room at `to`. An aligned word is loaded whole, or by two loads of its bytes; a checksum follows.
+    unsafe {
+        std::arch::asm!(
+            "2:",
+            "movups {a}, [{from}]",
+            "movups {b}, [{from} + 16]",
+            "movups {c}, [{from} + 32]",
+            "movups {d}, [{from} + 48]",
+            "movups [{to}], {a}",
+            "movups [{to} + 16], {b}",
+            "movups [{to} + 32], {c}",
+            "movups [{to} + 48], {d}",
+            "add {from}, 64",
+            "add {to}, 64",
+            "dec {left}",
+            "jnz 2b",
+            from = inout(reg) words.as_ptr().cast::<u8>().wrapping_add(at) => _,
+            to = inout(reg) to => _,
+            left = inout(reg) blocks => _,
+            a = out(xmm_reg) _,
+            b = out(xmm_reg) _,
+            c = out(xmm_reg) _,
+            d = out(xmm_reg) _,
+            options(nostack),
+        );
+    }
+    let _ = to;
+}
+
 /// Lends the bytes of shared words.
 ///
 /// # Safety
@@ -503,6 +598,23 @@ mod tests {
             if let Some(word) = words.get(within) {
                 assert_eq!(load(word), 0);
                 store(word, unit + 1);
+            }
+        }
+    }
+
+    // Any part of the words, by blocks and by the pieces before and after them.
+    #[test]
+    fn appended_bytes_are_the_words() {
+        let text: Vec<u8> = (0..4096_u32).map(|at| (at * 7 + at / 251) as u8).collect();
+        let area: Vec<Word> = (0..512).map(|_| Word::new(0)).collect();
+        crate::os::words::copy_in(&area, &[&text]);
+        for skip in [0, 1, 7, 8, 24, 52, 63, 64, 65, 4090] {
+            for len in [0, 1, 8, 63, 64, 65, 127, 128, 129, 1000, 4000, 5000] {
+                let mut out = b"before".to_vec();
+                append(&area, skip, len, &mut out);
+                let end = (skip + len).min(text.len());
+                assert_eq!(out[..6], *b"before");
+                assert_eq!(out[6..], text[skip..end], "{len} bytes from {skip}");
             }
         }
     }

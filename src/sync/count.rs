@@ -10,7 +10,7 @@ pub(crate) use std::sync::atomic::AtomicU64 as Count;
 pub(crate) use thread_numbers::thread_number;
 
 /// Numbers that threads can own; see [`thread_number`].
-pub(crate) const THREAD_NUMBERS: usize = 15;
+pub(crate) const THREAD_NUMBERS: usize = 63;
 
 /// Models count nothing by thread.
 #[cfg(loom)]
@@ -108,7 +108,7 @@ mod thread_numbers {
 
         #[test]
         fn living_threads_own_different_numbers() {
-            let barrier = std::sync::Barrier::new(40);
+            let barrier = std::sync::Barrier::new(100);
             let mut numbers: Vec<_> = std::thread::scope(|scope| {
                 let number = || {
                     let number = thread_number();
@@ -116,7 +116,7 @@ mod thread_numbers {
                     assert_eq!(thread_number(), number);
                     number
                 };
-                let threads: Vec<_> = (0..40).map(|_| scope.spawn(number)).collect();
+                let threads: Vec<_> = (0..100).map(|_| scope.spawn(number)).collect();
                 threads.into_iter().map(|it| it.join().unwrap()).collect()
             });
             numbers.retain(|&number| number < THREAD_NUMBERS);

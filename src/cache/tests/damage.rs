@@ -75,7 +75,7 @@ fn damage_record(cache: &Cache, key: &[u8]) -> u64 {
     let handle = cache.cache.handle();
     let generation = handle.generation.load_full();
     let crate::engine::read::lookup::Answer::Found((_, link, _)) =
-        crate::engine::read::lookup::find_in_place(handle, key).unwrap()
+        crate::engine::read::lookup::find_in_place(handle, key, |_, _, _| true).unwrap()
     else {
         panic!("the key has an entry");
     };

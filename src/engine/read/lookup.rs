@@ -10,12 +10,14 @@ use arc_swap::Guard;
 
 use crate::error::{Corruption, Error, Result};
 use crate::format::MAX_KEY;
+use crate::format::heap_addr::HeapAddr;
 use crate::format::index::HeaderStateWord;
 use crate::format::life::Life;
-use crate::format::record::{self, Traits};
+use crate::format::record::{self, Traits, Variant};
 use crate::format::region::RegionStateWord;
 use crate::format::slot::{Link, RecordMeta};
 use crate::hash::Hash;
+use crate::heap::RecordRead;
 use crate::index::attempt::Attempt;
 use crate::index::region::{MARK_MAX, Region, Slot};
 use crate::index::table::Located;
@@ -201,30 +203,41 @@ fn fast_path<T, const MARKS: bool>(
     seen: &mut u64,
     keep: impl FnOnce(record::RecordHeader) -> T,
 ) -> Attempt<T> {
-    let generation = handle.generation.load();
+    let attempt = handle.generation.read(|generation| {
+        if MARKS {
+            // Before the link.
+            *seen = generation.header().invalidations();
+        }
+        let hash = generation.hasher.hash(key);
+        home_group::<T, MARKS>(handle, generation, key, hash, out, keep)
+    });
+    attempt.unwrap_or(Attempt::Retry)
+}
+
+/// The fast path in one generation.
+#[inline(always)]
+fn home_group<T, const MARKS: bool>(
+    handle: &Handle,
+    generation: &Generation,
+    key: &[u8],
+    hash: Hash,
+    out: &mut Vec<u8>,
+    keep: impl FnOnce(record::RecordHeader) -> T,
+) -> Attempt<T> {
     let poll = generation.header().poll();
-    if MARKS {
-        // Before the link.
-        *seen = generation.header().invalidations();
-    }
     if poll.superseded() || handle.is_due_on_overlay() {
         return Attempt::Retry;
     }
     let misses = consecutive_misses();
-    let hash = generation.hasher.hash(key);
     let found = generation.table.fast_path(poll, hash, misses == 0, MARKS);
     match found {
         Attempt::Done(found) => {
-            let place = found.link.addr();
-            let verify = handle.options.verify;
-            let kept = generation
-                .segment(place.segment)
-                .and_then(|segment| segment.value_mapped(place.unit, key, verify, out, keep));
+            let kept = value_of::<_, MARKS>(handle, generation, found.link.addr(), key, out, keep);
             if misses != 0 && kept.is_some() {
                 MISSES.set(0);
             }
             if MARKS && kept.is_some() {
-                mark_used(handle, &generation, found.region, found.index);
+                mark_used(handle, generation, found.region, found.index);
             }
             kept.map_or(Attempt::Retry, Attempt::Done)
         }
@@ -234,6 +247,27 @@ fn fast_path<T, const MARKS: bool>(
         }
         Attempt::Absent | Attempt::Retry => Attempt::Retry,
     }
+}
+
+/// Reads the record at a place for the fast path, if it is mapped and the key's.
+///
+/// Not inlined: a miss does without the registers that it needs.
+#[inline(never)]
+fn value_of<T, const MARKS: bool>(
+    handle: &Handle,
+    generation: &Generation,
+    place: HeapAddr,
+    key: &[u8],
+    out: &mut Vec<u8>,
+    keep: impl FnOnce(record::RecordHeader) -> T,
+) -> Option<T> {
+    // The compiler leaves out what other records need: 40 of 490 instructions.
+    let variant = match MARKS {
+        true => Variant::Expiring,
+        false => Variant::Versioned,
+    };
+    let segment = generation.segment(place.segment)?;
+    segment.value_mapped((variant, place.unit), key, handle.options.verify, out, keep)
 }
 
 /// Returns whether a miss after so many others reads the clock, to find out whether the path has to
@@ -319,7 +353,6 @@ pub(crate) fn read_many<K: AsRef<[u8]>>(
         let checked_at = handle.path_checked_at();
         let (generation, poll) = handle.current()?;
         let hashes = prefetch(&generation, poll, &group);
-        let mut is_usable = true;
         for (key, hash) in group.iter().zip(hashes) {
             let (Some(key), Some(hash)) = (key, hash) else {
                 return Ok(());
@@ -329,30 +362,14 @@ pub(crate) fn read_many<K: AsRef<[u8]>>(
             value.clear();
             // The group shares one load of the generation, as long as another load would return the
             // same one.
-            let poll = generation.header().poll();
-            is_usable &= !poll.superseded() && handle.path_checked_at() == checked_at;
-            let found = if is_usable {
-                attempt(
-                    handle,
-                    &generation,
-                    poll,
-                    hash,
-                    |generation, located, slot, link| {
-                        let at = (slot, link);
-                        examine(handle, generation, located, at, key, &mut value, |_| ())
-                    },
-                )?
-            } else {
-                Attempt::Retry
+            let found = match handle.path_checked_at() == checked_at {
+                true => home_group::<_, false>(handle, &generation, key, hash, &mut value, |_| ()),
+                false => Attempt::Retry,
             };
             let is_found = match found {
                 Attempt::Done(()) => true,
-                Attempt::Absent | Attempt::Corrupt(_) => false,
-                Attempt::Retry => {
-                    // The generation may have lacked a segment that this key needs.
-                    is_usable = false;
-                    read_value(handle, key, &mut value)?
-                }
+                Attempt::Absent => false,
+                Attempt::Retry => read_value(handle, key, &mut value)?,
             };
             each(number, is_found.then_some(&value));
             number += 1;
@@ -403,18 +420,31 @@ pub(crate) fn peek(handle: &Handle, key: &[u8]) -> Result<Answer<RecordMeta>> {
     })
 }
 
-/// A verified record, and the generation that keeps it mapped.
+/// A record of a key, and the generation that keeps it mapped.
 pub(crate) type RecordInPlace = (Arc<Generation>, Link, record::RecordHeader);
 
-/// Looks up the verified record of a key, for reading it in the mapped file.
-pub(crate) fn find_in_place(handle: &Handle, key: &[u8]) -> Result<Answer<RecordInPlace>> {
+/// Looks up the record of a key, for reading it in the mapped file. `is_valid` verifies the record at a
+/// place.
+pub(crate) fn find_in_place(
+    handle: &Handle,
+    key: &[u8],
+    is_valid: impl Fn(&Generation, HeapAddr, record::RecordHeader) -> bool,
+) -> Result<Answer<RecordInPlace>> {
     handle.check_key(key)?;
-    let mut copy = Vec::new();
     search(handle, key, |generation, located, slot, link| {
-        copy.clear();
-        let at = (slot, link);
+        let place = link.addr();
+        let Some(segment) = generation.segment(place.segment) else {
+            return unmapped(handle, generation, located.region.number(), slot, link);
+        };
+        let outcome = match segment.compare(place.unit, key)? {
+            RecordRead::Match(header) if !is_valid(generation, place, header) => {
+                RecordRead::Corrupt
+            }
+            RecordRead::OtherKey => segment.judge_other(place.unit, handle.options.verify)?,
+            outcome => outcome,
+        };
         let keep = |header| (Arc::clone(generation), link, header);
-        examine(handle, generation, located, at, key, &mut copy, keep)
+        Ok(judge(&outcome, segment, slot, link, keep))
     })
 }
 

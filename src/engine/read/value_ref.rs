@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::format::heap_addr::HeapAddr;
-use crate::format::record;
+use crate::format::record::RecordHeader;
 use crate::os::mmap;
 
 use crate::engine::generation::Generation;
@@ -24,7 +24,7 @@ use crate::engine::version::Version;
 pub struct ValueRef {
     generation: Arc<Generation>,
     place: HeapAddr,
-    header: record::RecordHeader,
+    header: RecordHeader,
 }
 
 impl ValueRef {
@@ -32,7 +32,11 @@ impl ValueRef {
     ///
     /// As [`MmapCache::get_ref`](crate::MmapCache::get_ref).
     pub(crate) unsafe fn find(handle: &Handle, key: &[u8]) -> Result<Option<Self>> {
-        Ok(match find_in_place(handle, key)? {
+        let is_valid = |generation: &Generation, place, header| {
+            // SAFETY: the caller's promise.
+            !handle.options.verify || unsafe { is_valid(generation, place, header) }
+        };
+        Ok(match find_in_place(handle, key, is_valid)? {
             Answer::Found((generation, link, header)) => Some(Self {
                 generation,
                 place: link.addr(),
@@ -48,25 +52,49 @@ impl ValueRef {
     }
 }
 
+/// Verifies a record that a link leads to: in the mapped file, without a copy.
+///
+/// # Safety
+///
+/// As [`MmapCache::get_ref`](crate::MmapCache::get_ref).
+unsafe fn is_valid(generation: &Generation, place: HeapAddr, header: RecordHeader) -> bool {
+    let Some(segment) = generation.segment(place.segment) else {
+        return false;
+    };
+    let Ok(Some(words)) = segment.record_words(place.unit) else {
+        return false;
+    };
+    let end = HeapAddr {
+        unit: place.unit + words.len() as u32,
+        ..place
+    };
+    if end > generation.header().tail() {
+        // A writer has just linked it; or the link is corrupt, and a writer is filling the place.
+        return segment
+            .verify(place.unit)
+            .is_ok_and(|found| found == Some(header));
+    }
+    // SAFETY: M3 (docs/design.md): no committed record is changed while it is mapped, and the caller
+    // promised that no other program changes the files.
+    let bytes = unsafe { mmap::as_bytes(words) };
+    segment.is_valid_in_place(place.unit, header, bytes)
+}
+
 impl Deref for ValueRef {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
         let segment = self.generation.segment(self.place.segment);
-        let found = segment.and_then(|segment| {
-            segment
-                .value_words(self.place.unit, self.header)
-                .ok()
-                .flatten()
-        });
-        let Some((words, skip)) = found else {
+        let record = segment.and_then(|segment| segment.record_words(self.place.unit).ok()?);
+        let Some(words) = record else {
             return &[];
         };
         // SAFETY: M3 (docs/design.md): records are never changed while a generation that maps them lives,
         // and the caller of `get_ref` promised that no other program changes them either.
         let bytes = unsafe { mmap::as_bytes(words) };
+        let at = self.header.variant.header_bytes() + usize::from(self.header.key_len);
         bytes
-            .get(skip..skip + self.header.value_len as usize)
+            .get(at..at + self.header.value_len as usize)
             .unwrap_or(&[])
     }
 }

@@ -1,0 +1,314 @@
+//! A shared `Arc` that readers use without counting a reference: hazard pointers (Michael 2004).
+//!
+//! A reader stores the address of the value into a slot of its own, and uses the value if its address is
+//! still the current one afterwards. A writer replaces the address, and drops the old value when no slot
+//! has it. The order of the reader's store and load is kept by a fence that the writer makes for all
+//! threads, so a reader executes none: it can begin the next read before this one has ended. May call
+//! `lock::process_fence`, the forks' part of `lock`, and `sync`.
+#![expect(
+    unsafe_code,
+    reason = "a value is used through its address while a slot has it (L7)"
+)]
+
+use std::fmt;
+use std::mem;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+
+use crate::lock::fork::PerProcess;
+use crate::lock::mutex::Mutex;
+use crate::lock::ofd::epoch;
+use crate::lock::process_fence;
+use crate::sync::count::{THREAD_NUMBERS, thread_number};
+use crate::sync::{Acquire, AtomicPtr, Relaxed, Release};
+
+/// How often a writer looks whether the readers of an old value are done, before it leaves the value
+/// to the next writer.
+const LOOKS: u32 = 100;
+
+/// A shared `Arc`. Reading takes no lock, and mostly no exchange of a word; replacing it takes a lock,
+/// and makes all processors execute a fence.
+pub(crate) struct HazardCell<T> {
+    hazards: Hazards<T>,
+    owner: ArcSwap<T>,
+    retired: PerProcess<Retired<T>>,
+}
+
+/// Values that were replaced while a reader used them. Also excludes the threads that replace.
+struct Retired<T> {
+    values: Mutex<Vec<Arc<T>>>,
+    epoch: u64,
+}
+
+impl<T> Default for Retired<T> {
+    fn default() -> Self {
+        Self {
+            values: Mutex::new(Vec::new()),
+            epoch: epoch(),
+        }
+    }
+}
+
+impl<T> Drop for Retired<T> {
+    /// Leaks the values in a forked child: a thread of the parent may have been changing the list.
+    fn drop(&mut self) {
+        if self.epoch != epoch() {
+            mem::forget(mem::take(self.values.get_mut()));
+        }
+    }
+}
+
+impl<T> fmt::Debug for HazardCell<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HazardCell")
+    }
+}
+
+impl<T> HazardCell<T> {
+    pub(crate) fn new(value: T) -> Self {
+        let value = Arc::new(value);
+        let hazards = Hazards::new();
+        hazards.show(Arc::as_ptr(&value));
+        Self {
+            hazards,
+            owner: ArcSwap::new(value),
+            retired: PerProcess::new(),
+        }
+    }
+
+    /// Passes the value to `read`, which must call no code of the caller's. `None` if this thread has no
+    /// slot, already uses one, or lost a race: then [`load`](Self::load) it.
+    #[inline(always)]
+    pub(crate) fn read<R>(&self, read: impl FnOnce(&T) -> R) -> Option<R> {
+        let guard = self.hazards.enter(thread_number())?;
+        // SAFETY: L7: the slot has the address, so `replace` keeps the `Arc` that owns the value until
+        // the guard is dropped, or the cell, which is borrowed, is.
+        Some(read(unsafe { guard.value.as_ref() }))
+    }
+
+    /// Returns the value, counted.
+    #[inline]
+    pub(crate) fn load(&self) -> Guard<Arc<T>> {
+        self.owner.load()
+    }
+
+    pub(crate) fn load_full(&self) -> Arc<T> {
+        self.owner.load_full()
+    }
+
+    pub(crate) fn store(&self, value: Arc<T>) {
+        self.replace(|_| value);
+    }
+
+    /// Replaces the value by one that is made from it. One thread at a time does so, and `make` must
+    /// call no code of the caller's.
+    pub(crate) fn replace(&self, make: impl FnOnce(&Arc<T>) -> Arc<T>) {
+        let retired = &*self.retired;
+        let mut values = retired.values.lock();
+        let before = self.owner.load_full();
+        let after = make(&before);
+        if Arc::ptr_eq(&before, &after) {
+            return;
+        }
+        // A fork between these steps leaves a child whose readers count references.
+        self.hazards.hide();
+        let address = Arc::as_ptr(&after);
+        values.push(self.owner.swap(after));
+        drop(before);
+        let free = match process_fence::in_writer() {
+            true => {
+                self.hazards.show(address);
+                self.unused(&mut values)
+            }
+            false => Vec::new(),
+        };
+        drop(values);
+        // Outside the lock: it may unmap files.
+        drop(free);
+    }
+
+    /// Takes the values that no reader uses out of the list.
+    fn unused(&self, values: &mut Vec<Arc<T>>) -> Vec<Arc<T>> {
+        let mut free = Vec::new();
+        for look in 0..LOOKS {
+            let is_free = |value: &mut Arc<T>| !self.hazards.has(Arc::as_ptr(value));
+            free.extend(values.extract_if(.., is_free));
+            if values.is_empty() {
+                break;
+            }
+            if look > LOOKS / 2 {
+                std::thread::yield_now();
+            } else {
+                std::hint::spin_loop();
+            }
+        }
+        free
+    }
+}
+
+/// The current address, and a slot for each thread that may be using it.
+struct Hazards<T> {
+    /// Null while the value is being replaced.
+    current: AtomicPtr<T>,
+    slots: Box<[Slot<T>]>,
+}
+
+/// The address that one thread uses, or null. Two cache lines, because processors fetch them in pairs.
+#[repr(align(128))]
+struct Slot<T>(AtomicPtr<T>);
+
+/// Keeps an address in a slot.
+struct Entered<'a, T> {
+    value: NonNull<T>,
+    slot: &'a AtomicPtr<T>,
+}
+
+impl<T> Drop for Entered<'_, T> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // After all loads of the value.
+        self.slot.store(ptr::null_mut(), Release);
+    }
+}
+
+impl<T> Hazards<T> {
+    fn new() -> Self {
+        let slot = || Slot(AtomicPtr::new(ptr::null_mut()));
+        Self {
+            current: AtomicPtr::new(ptr::null_mut()),
+            slots: (0..THREAD_NUMBERS).map(|_| slot()).collect(),
+        }
+    }
+
+    /// Stores the current address into the slot of the calling thread, the only one with this number.
+    #[inline(always)]
+    fn enter(&self, number: usize) -> Option<Entered<'_, T>> {
+        let slot = &self.slots.get(number)?.0;
+        if !slot.load(Relaxed).is_null() {
+            return None;
+        }
+        let value = NonNull::new(self.current.load(Acquire))?;
+        slot.store(value.as_ptr(), Relaxed);
+        let entered = Entered { value, slot };
+        // L7: the store of the slot before the second load of the address. If a writer has replaced the
+        // address before its fence, this load sees it; otherwise the writer sees the slot.
+        process_fence::in_reader();
+        (self.current.load(Acquire) == value.as_ptr()).then_some(entered)
+    }
+
+    fn hide(&self) {
+        self.current.store(ptr::null_mut(), Relaxed);
+    }
+
+    fn show(&self, value: *const T) {
+        self.current.store(value.cast_mut(), Release);
+    }
+
+    /// Returns whether a slot has an address, after a fence.
+    fn has(&self, value: *const T) -> bool {
+        let is = |slot: &Slot<T>| ptr::eq(slot.0.load(Acquire), value);
+        self.slots.iter().any(is)
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicBool, AtomicU64};
+
+    use super::*;
+
+    /// A value that counts the living ones, and that is not what it was after its end.
+    struct Counted<'a> {
+        living: &'a AtomicU64,
+        number: u64,
+    }
+
+    impl<'a> Counted<'a> {
+        fn new(living: &'a AtomicU64, number: u64) -> Self {
+            living.fetch_add(1, Relaxed);
+            Self { living, number }
+        }
+    }
+
+    impl Drop for Counted<'_> {
+        fn drop(&mut self) {
+            self.living.fetch_sub(1, Relaxed);
+            self.number = u64::MAX;
+        }
+    }
+
+    #[test]
+    fn replaced_values_are_dropped() {
+        let living = AtomicU64::new(0);
+        let cell = HazardCell::new(Counted::new(&living, 0));
+        for number in 1..100 {
+            cell.store(Arc::new(Counted::new(&living, number)));
+            assert_eq!(cell.read(|value| value.number), Some(number));
+            assert_eq!(living.load(Relaxed), 1);
+        }
+        drop(cell);
+        assert_eq!(living.load(Relaxed), 0);
+    }
+
+    // The value stays as long as its reader, who cannot read another one at the same time.
+    #[test]
+    fn value_outlives_its_reader() {
+        let living = AtomicU64::new(0);
+        let cell = HazardCell::new(Counted::new(&living, 1));
+        let read = cell.read(|value| {
+            assert!(cell.read(|_| ()).is_none(), "one slot a thread");
+            cell.store(Arc::new(Counted::new(&living, 2)));
+            assert_eq!(living.load(Relaxed), 2);
+            value.number
+        });
+        assert_eq!(read, Some(1));
+        cell.store(Arc::new(Counted::new(&living, 3)));
+        assert_eq!(living.load(Relaxed), 1, "and no longer");
+    }
+
+    #[test]
+    fn slot_is_free_after_a_panic() {
+        let cell = HazardCell::new(7);
+        let read = || cell.read(|_| std::panic::resume_unwind(Box::new(())));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)).is_err());
+        assert_eq!(cell.read(|value| *value), Some(7));
+    }
+
+    // More threads than there are slots.
+    #[test]
+    fn readers_see_no_dropped_value() {
+        const THREADS: usize = THREAD_NUMBERS + 9;
+        let (living, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
+        let cell = HazardCell::new(Counted::new(&living, 0));
+        let (start, read) = (Barrier::new(THREADS + 1), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    start.wait();
+                    let mut last = 0;
+                    while !is_over.load(Relaxed) {
+                        if let Some(number) = cell.read(|value| value.number) {
+                            assert!((last..1_000_000).contains(&number));
+                            last = number;
+                            read.fetch_add(1, Relaxed);
+                        }
+                    }
+                });
+            }
+            start.wait();
+            for number in 1..20_000 {
+                cell.store(Arc::new(Counted::new(&living, number)));
+            }
+            while read.load(Relaxed) == 0 {
+                std::thread::yield_now();
+            }
+            is_over.store(true, Relaxed);
+        });
+        cell.store(Arc::new(Counted::new(&living, 0)));
+        assert_eq!(living.load(Relaxed), 1);
+    }
+}
