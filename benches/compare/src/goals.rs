@@ -78,6 +78,14 @@ impl Goal {
         }
     }
 
+    fn missing(&self, results: &Results<'_>) -> String {
+        let reason = |of: Of| results.refusal(self.size, of.store, of.figure);
+        match self.figures().into_iter().find_map(reason) {
+            Some(reason) => format!("not measured: {reason}"),
+            None => "not measured".to_owned(),
+        }
+    }
+
     fn is_met(&self, number: f64) -> bool {
         match self.bound {
             Bound::AtMost(most) => number <= most,
@@ -176,6 +184,12 @@ pub(crate) fn table(results: &Results<'_>) -> String {
     render(results, &ALL.iter().collect::<Vec<_>>())
 }
 
+/// Renders the goals that were measured.
+pub(crate) fn measured(results: &Results<'_>) -> String {
+    let is_measured = |goal: &&Goal| !goal.rounds(results).is_empty();
+    render(results, &ALL.iter().filter(is_measured).collect::<Vec<_>>())
+}
+
 /// Renders the goals with these names, or those for reading.
 pub(crate) fn table_of(results: &Results<'_>, names: &[String]) -> Result<String> {
     Ok(render(results, &chosen(names)?))
@@ -198,7 +212,7 @@ fn render(results: &Results<'_>, goals: &[&Goal]) -> String {
         let (measured, met) = match median(rounds) {
             Some(number) if goal.is_met(number) => (with_unit(number), "yes"),
             Some(number) => (with_unit(number), "**no**"),
-            None => ("not measured".to_owned(), ""),
+            None => (goal.missing(results), ""),
         };
         let _ = writeln!(
             text,

@@ -128,7 +128,7 @@ impl Results<'_> {
         self.of(size, store).filter_map(ratio).collect()
     }
 
-    fn refusal(&self, size: Size, store: &str, figure: &str) -> Option<&str> {
+    pub(crate) fn refusal(&self, size: Size, store: &str, figure: &str) -> Option<&str> {
         self.of(size, store)
             .find_map(|record| match record.figures.0.get(figure) {
                 Some(Figure::Refused(reason)) => Some(reason.as_str()),
@@ -376,8 +376,9 @@ fn machine_of(run: &Run) -> String {
 /// Prints everything and, if asked to, writes it into the documents.
 pub(crate) fn publish(run: &Run, write: bool) -> Result<()> {
     let results = Results(&run.records);
-    let (tables, goals) = (tables(&results), goals::table(&results));
-    println!("{}\n\n{tables}### Goals\n\n{goals}", machine_of(run));
+    let tables = tables(&results);
+    let measured = goals::measured(&results);
+    println!("{}\n\n{tables}### Goals\n\n{measured}", machine_of(run));
     if !write {
         return Ok(());
     }
@@ -388,7 +389,7 @@ pub(crate) fn publish(run: &Run, write: bool) -> Result<()> {
         ("machine", &machine_of(run)),
         ("charts", &charts),
         ("curves", &curves),
-        ("goals", &goals),
+        ("goals", &goals::table(&results)),
         ("tables", &tables),
     ])
 }

@@ -1,8 +1,8 @@
 //! The table of goals, and what is measured for it.
 
-use super::{ALL, series, table, table_of};
+use super::{series, table, table_of};
 use crate::figures::{Figure, Figures};
-use crate::plan::{Size, Workload};
+use crate::plan::Size;
 use crate::report::{Results, USUAL};
 use crate::run::Record;
 
@@ -84,12 +84,24 @@ fn scaling_is_met_from_below() {
     assert!(scaling(400.0, 250.0).ends_with("| 1.60 |  | **no** |"));
 }
 
+// Who may not drop the page cache reads why there is no figure.
+#[test]
+fn missing_goal_says_why() {
+    let refused = Figure::Refused("needs root".to_owned());
+    let cold = Figures([("cold_us".to_owned(), refused)].into());
+    let records = [record("mmapcache", 1, cold, Figures::default())];
+    let table = table(&Results(&records));
+    let own = row(&table, "cold get, 1 M: time");
+    assert!(own.ends_with("| not measured: needs root |  |  |"), "{own}");
+    assert_eq!(super::measured(&Results(&records)).lines().count(), 2);
+}
+
 // Each goal's figures are measured at its size, the limit's around the store.
 #[cfg(all(feature = "kyoto", feature = "lmdb"))]
 #[test]
 fn goals_measure_what_they_compare() {
     let all = series(&[]).expect("known stores");
-    for goal in ALL.iter().filter(|goal| goal.reading) {
+    for goal in super::ALL.iter().filter(|goal| goal.reading) {
         for of in goal.figures() {
             let gives = |series: &super::Series| {
                 series.size == goal.size
@@ -104,7 +116,7 @@ fn goals_measure_what_they_compare() {
             assert!(all.iter().any(gives), "{} of {}", of.figure, of.store);
         }
     }
-    let writes = |series: &super::Series| series.workload == [Workload::Load];
+    let writes = |series: &super::Series| series.workload == [crate::plan::Workload::Load];
     assert!(
         !all.iter().any(writes),
         "goals for writing are not asked for"
