@@ -44,7 +44,7 @@ fn goal_is_met_missed_or_unmeasured() {
     ];
     let missed = table(&Results(&records));
     let limit = row(&missed, "| miss, 1 M | at most 1.5 x hashbrown");
-    assert!(limit.ends_with("| 2.40 | 1.20 to 3 | **no** |"), "{limit}");
+    assert!(limit.ends_with("| 2.40 | 1.20 to 3.00 | **no** |"), "{limit}");
     let records = [miss(1, 60.0, 50.0)];
     let met = table(&Results(&records));
     assert!(met.contains("| 1.20 |  | yes |"), "{met}");
@@ -80,7 +80,7 @@ fn scaling_is_met_from_below() {
         let table = table(&Results(&records));
         row(&table, "2 threads read").to_owned()
     };
-    assert!(scaling(400.0, 200.0).ends_with("| 2 |  | yes |"));
+    assert!(scaling(400.0, 200.0).ends_with("| 2.00 |  | yes |"));
     assert!(scaling(400.0, 250.0).ends_with("| 1.60 |  | **no** |"));
 }
 
