@@ -169,7 +169,7 @@ pub(crate) fn series(names: &[String]) -> Result<Vec<Series>> {
             if of.store != LIMIT && !series.stores.contains(&store) {
                 series.stores.push(store);
             }
-            if series.workload == [Workload::Read] && !series.figures.contains(&figure) {
+            if !series.figures.contains(&figure) {
                 series.figures.push(figure);
             }
         }

@@ -67,7 +67,7 @@ pub(crate) struct Plan {
     pub(crate) dir: PathBuf,
     #[arg(long, value_enum, value_delimiter = ',')]
     pub(crate) workload: Vec<Workload>,
-    /// Of the workload of reads, only these figures; by default all.
+    /// Of reads and of small stores, only these figures; by default all.
     #[arg(long, value_delimiter = ',')]
     pub(crate) figure: Vec<String>,
 }

@@ -17,7 +17,7 @@ pub(crate) struct Series {
     pub(crate) size: Size,
     pub(crate) stores: Vec<String>,
     pub(crate) workload: Vec<Workload>,
-    /// Of the workload of reads, only these figures; all if there is none.
+    /// Of reads and of small stores, only these figures; all if there is none.
     pub(crate) figures: Vec<String>,
     /// Whether the limit is measured before and after each store.
     pub(crate) limit: bool,

@@ -44,7 +44,10 @@ fn goal_is_met_missed_or_unmeasured() {
     ];
     let missed = table(&Results(&records));
     let limit = row(&missed, "| miss, 1 M | at most 1.5 x hashbrown");
-    assert!(limit.ends_with("| 2.40 | 1.20 to 3.00 | **no** |"), "{limit}");
+    assert!(
+        limit.ends_with("| 2.40 | 1.20 to 3.00 | **no** |"),
+        "{limit}"
+    );
     let records = [miss(1, 60.0, 50.0)];
     let met = table(&Results(&records));
     assert!(met.contains("| 1.20 |  | yes |"), "{met}");

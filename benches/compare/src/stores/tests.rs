@@ -271,17 +271,27 @@ fn small_stores_give_figures_or_reasons() {
 // Only the figures that are asked for take time.
 #[test]
 fn asked_figure_is_measured_alone() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let plan = Plan {
-        store: "mmapcache".to_owned(),
-        size: Size {
-            entries: 100,
-            value: 100,
-        },
-        dir: dir.path().to_owned(),
-        workload: vec![Workload::Read],
-        figure: vec!["miss".to_owned()],
-    };
-    let figures = visit("mmapcache", &plan).expect("the workload");
-    assert_eq!(figures.0.keys().collect::<Vec<_>>(), ["miss"]);
+    let asked = [
+        (Workload::Read, "miss", vec!["miss"]),
+        (
+            Workload::Small,
+            "small_disk_10",
+            vec!["small_create_10", "small_disk_10", "small_reopen_10"],
+        ),
+    ];
+    for (workload, figure, given) in asked {
+        let dir = tempfile::tempdir().expect("a directory");
+        let plan = Plan {
+            store: "mmapcache".to_owned(),
+            size: Size {
+                entries: 100,
+                value: 100,
+            },
+            dir: dir.path().to_owned(),
+            workload: vec![workload],
+            figure: vec![figure.to_owned()],
+        };
+        let figures = visit("mmapcache", &plan).expect("the workload");
+        assert_eq!(figures.0.keys().collect::<Vec<_>>(), given);
+    }
 }
