@@ -72,11 +72,22 @@ fn beside_persidict(arguments: &[String]) -> Result {
     run(bench.arg(python).args(arguments))
 }
 
+/// The stores that the goals for reading name, and the map.
+const RIVALS: &str = "kyoto,lmdb";
+
 pub(crate) fn compare(arguments: &[String]) -> Result {
     let manifest = "run --release --manifest-path benches/compare/Cargo.toml";
-    if arguments.first().is_none_or(|name| name != "caches") {
-        return run(cargo(manifest).args(arguments));
+    match arguments.first().map(String::as_str) {
+        Some("caches") => caches(manifest, arguments),
+        Some("goals") => {
+            let goals = format!("{manifest} --features {RIVALS} -- --goals");
+            run(cargo(&goals).args(&arguments[1..]))
+        }
+        _ => run(cargo(manifest).args(arguments)),
     }
+}
+
+fn caches(manifest: &str, arguments: &[String]) -> Result {
     let python = python_with("diskcache", "5.6.3")?;
     let features = "--no-default-features --features diskcache,foyer,sqlite --";
     let mut caches = cargo(&format!("{manifest} {features}"));

@@ -1,249 +1,227 @@
-//! The goals for the cache beside its rivals, and whether it reached them in this run.
+//! The goals for the cache beside its rivals, what has to be measured for them, and whether it
+//! reached them in this run.
+//!
+//! May call `plan`, `report` for results, `series`, `store` for errors, and `stores` for names.
+
+mod list;
 
 use std::fmt::Write;
 
-use crate::plan::Size;
-use crate::report::{Results, USUAL, shown};
+use crate::figures::median;
+use crate::plan::{Size, Workload};
+use crate::report::{Results, shown};
+use crate::series::{self, Series};
+use crate::store::{Error, Result};
 use crate::stores::LIMIT;
 
-const SINGLE: &str = "mmapcache";
-const WRITER: &str = "mmapcache-writer";
-const EXCLUSIVE: &str = "mmapcache-exclusive";
-const SOAK: Size = Size {
-    entries: 10_000_000,
-    value: 100,
-};
+use list::ALL;
 
-/// At most this many times another store's figure.
-struct AtMost {
-    what: &'static str,
+/// A store's figure.
+#[derive(Clone, Copy)]
+struct Of {
     store: &'static str,
     figure: &'static str,
-    times: f64,
-    rival: &'static str,
-    rivals_figure: &'static str,
 }
 
-/// The same figure of both stores, unless another one is named.
-const fn at_most(
+#[derive(Clone, Copy)]
+enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+#[derive(Clone, Copy)]
+enum Measure {
+    /// One figure over another, both of the same round.
+    Ratio(Of, Of),
+    /// A figure, divided by a number, with the unit that this gives.
+    Figure(Of, f64, &'static str),
+}
+
+/// One row of the table.
+struct Goal {
+    /// For the command line; rows that are measured together have the same.
+    name: &'static str,
     what: &'static str,
-    (store, figure): (&'static str, &'static str),
-    times: f64,
-    rival: &'static str,
-) -> AtMost {
-    AtMost {
-        what,
-        store,
-        figure,
-        times,
-        rival,
-        rivals_figure: figure,
+    size: Size,
+    measure: Measure,
+    bound: Bound,
+    /// The goal as the table says it.
+    says: &'static str,
+    /// Whether `--goals` measures it.
+    reading: bool,
+}
+
+impl Goal {
+    /// Returns what has to be measured: all figures that the goal compares.
+    fn figures(&self) -> Vec<Of> {
+        match self.measure {
+            Measure::Ratio(own, rival) => vec![own, rival],
+            Measure::Figure(own, ..) => vec![own],
+        }
+    }
+
+    /// Returns the number of each round.
+    fn rounds(&self, results: &Results<'_>) -> Vec<f64> {
+        match self.measure {
+            Measure::Ratio(own, rival) if rival.store == LIMIT => {
+                results.limit_ratios(self.size, own.store, own.figure, rival.figure)
+            }
+            Measure::Ratio(own, rival) => results.ratios(
+                self.size,
+                (own.store, own.figure),
+                (rival.store, rival.figure),
+            ),
+            Measure::Figure(own, divisor, _) => {
+                let numbers = results.numbers(self.size, own.store, own.figure);
+                numbers.map(|number| number / divisor).collect()
+            }
+        }
+    }
+
+    fn missing(&self, results: &Results<'_>) -> String {
+        let reason = |of: Of| results.refusal(self.size, of.store, of.figure);
+        match self.figures().into_iter().find_map(reason) {
+            Some(reason) => format!("not measured: {reason}"),
+            None => "not measured".to_owned(),
+        }
+    }
+
+    fn is_met(&self, number: f64) -> bool {
+        match self.bound {
+            Bound::AtMost(most) => number <= most,
+            Bound::AtLeast(least) => number >= least,
+        }
+    }
+
+    fn unit(&self) -> &'static str {
+        match self.measure {
+            Measure::Ratio(..) => "",
+            Measure::Figure(_, _, unit) => unit,
+        }
     }
 }
 
-const RATIOS: &[AtMost] = &[
-    at_most(
-        "hit, the next key depends",
-        (SINGLE, "get_dependent"),
-        1.1,
-        LIMIT,
-    ),
-    at_most("hit, independent keys", (SINGLE, "get"), 1.5, LIMIT),
-    at_most("hit, independent keys", (SINGLE, "get"), 0.5, "tdb"),
-    at_most("hit, independent keys", (SINGLE, "get"), 0.3, "lmdb"),
-    AtMost {
-        what: "hit, 16 keys in a call, beside single gets",
-        store: SINGLE,
-        figure: "get_16",
-        times: 0.7,
-        rival: LIMIT,
-        rivals_figure: "get",
-    },
-    at_most("miss", (SINGLE, "miss"), 2.0, LIMIT),
-    at_most("miss", (SINGLE, "miss"), 0.6, "candystore"),
-    at_most("put new, in a `Writer`", (WRITER, "put"), 1.0, LIMIT),
-    at_most("put new, exclusive", (EXCLUSIVE, "put"), 1.0, LIMIT),
-    at_most("put new, in a `Writer`", (WRITER, "put"), 0.9, "kyoto"),
-    at_most("put new, exclusive", (EXCLUSIVE, "put"), 0.9, "kyoto"),
-    at_most("put new, a lock each", (SINGLE, "put"), 0.45, "tdb"),
-    at_most("put new, a lock each", (SINGLE, "put"), 0.25, "lmdb"),
-    at_most("overwrite, a lock each", (SINGLE, "overwrite"), 0.5, "tdb"),
-    at_most("delete, a lock each", (SINGLE, "delete"), 0.5, "tkrzw"),
-    at_most("list, borrowed buffers", (SINGLE, "list"), 1.25, "kyoto"),
-    at_most("list, borrowed buffers", (SINGLE, "list"), 0.8, "lmdb"),
-    at_most("reopen to first get", (SINGLE, "reopen_us"), 1.5, "lmdb"),
-    at_most(
-        "bytes on disk over the growth",
-        (SINGLE, "disk_growth"),
-        1.25,
-        "lmdb",
-    ),
-];
-
-/// Returns a row of the table, or `None` if it was not measured.
-struct Row {
-    what: String,
-    goal: String,
-    measured: Option<(String, bool)>,
+/// Returns the workload that gives a figure.
+fn workload_of(figure: &str) -> Workload {
+    let by_prefix = [
+        ("put", Workload::Load),
+        ("overwrite", Workload::Change),
+        ("delete", Workload::Change),
+        ("disk", Workload::Space),
+        ("reopen", Workload::Reopen),
+        ("threads", Workload::Threads),
+        ("beside", Workload::Processes),
+        ("latency", Workload::Latency),
+        ("small", Workload::Small),
+        ("cold", Workload::Cold),
+    ];
+    let found = by_prefix
+        .iter()
+        .find(|(prefix, _)| figure.starts_with(prefix));
+    found.map_or(Workload::Read, |(_, workload)| *workload)
 }
 
-pub(crate) fn table(results: &Results<'_>) -> String {
-    let mut rows: Vec<_> = RATIOS.iter().map(|goal| ratio(results, goal)).collect();
-    rows.extend(scaling(results));
-    rows.extend(beside(results));
-    rows.extend(longest(results));
-    let mut text = "| what | goal | measured | met |\n|---|---|--:|---|\n".to_owned();
-    for row in rows {
-        let (measured, met) = match row.measured {
-            Some((measured, true)) => (measured, "yes"),
-            Some((measured, false)) => (measured, "**no**"),
-            None => ("not measured".to_owned(), ""),
+/// Returns the goals with these names, or those for reading.
+fn chosen(names: &[String]) -> Result<Vec<&'static Goal>> {
+    let has = |name: &&String| ALL.iter().any(|goal| goal.name == **name);
+    if let Some(name) = names.iter().find(|name| !has(name)) {
+        let mut all: Vec<_> = ALL.iter().map(|goal| goal.name).collect();
+        all.dedup();
+        return Err(Error::Failed(format!(
+            "there is no goal `{name}`, but {}",
+            all.join(", ")
+        )));
+    }
+    let is_chosen = |goal: &&Goal| match names {
+        [] => goal.reading,
+        names => names.iter().any(|name| name == goal.name),
+    };
+    Ok(ALL.iter().filter(is_chosen).collect())
+}
+
+/// Returns what has to be measured for the goals with these names, or for those for reading: stores
+/// that are compared follow each other.
+pub(crate) fn series(names: &[String]) -> Result<Vec<Series>> {
+    let mut all: Vec<Series> = Vec::new();
+    for goal in chosen(names)? {
+        let figures = goal.figures();
+        let workload = figures.first().map(|own| workload_of(own.figure));
+        let workload: Vec<_> = workload.into_iter().collect();
+        let limit = figures.iter().any(|of| of.store == LIMIT);
+        let fits = |series: &&mut Series| {
+            series.size == goal.size && series.workload == workload && series.limit == limit
         };
-        let _ = writeln!(text, "| {} | {} | {measured} | {met} |", row.what, row.goal);
+        let series = match all.iter_mut().find(fits) {
+            Some(series) => series,
+            None => {
+                all.push(Series {
+                    size: goal.size,
+                    stores: Vec::new(),
+                    workload,
+                    figures: Vec::new(),
+                    limit,
+                });
+                all.last_mut().ok_or(Error::Refused("was just added"))?
+            }
+        };
+        for of in figures {
+            let (store, figure) = (of.store.to_owned(), of.figure.to_owned());
+            if of.store != LIMIT && !series.stores.contains(&store) {
+                series.stores.push(store);
+            }
+            if !series.figures.contains(&figure) {
+                series.figures.push(figure);
+            }
+        }
+    }
+    all.iter()
+        .try_for_each(|series| series::known(&series.stores))?;
+    Ok(all)
+}
+
+/// Renders all goals.
+pub(crate) fn table(results: &Results<'_>) -> String {
+    render(results, &ALL.iter().collect::<Vec<_>>())
+}
+
+/// Renders the goals that were measured.
+pub(crate) fn measured(results: &Results<'_>) -> String {
+    let is_measured = |goal: &&Goal| !goal.rounds(results).is_empty();
+    render(results, &ALL.iter().filter(is_measured).collect::<Vec<_>>())
+}
+
+/// Renders the goals with these names, or those for reading.
+pub(crate) fn table_of(results: &Results<'_>, names: &[String]) -> Result<String> {
+    Ok(render(results, &chosen(names)?))
+}
+
+fn render(results: &Results<'_>, goals: &[&Goal]) -> String {
+    let mut text = "\
+| what | goal | measured | least and most of the rounds | met |
+|---|---|--:|--:|---|
+"
+    .to_owned();
+    for goal in goals {
+        let mut rounds = goal.rounds(results);
+        rounds.sort_by(f64::total_cmp);
+        let with_unit = |number: f64| format!("{}{}", shown(number), goal.unit());
+        let range = match rounds.as_slice() {
+            [least, .., most] => format!("{} to {}", with_unit(*least), with_unit(*most)),
+            _ => String::new(),
+        };
+        let (measured, met) = match median(rounds) {
+            Some(number) if goal.is_met(number) => (with_unit(number), "yes"),
+            Some(number) => (with_unit(number), "**no**"),
+            None => (goal.missing(results), ""),
+        };
+        let _ = writeln!(
+            text,
+            "| {} | {} | {measured} | {range} | {met} |",
+            goal.what, goal.says
+        );
     }
     text
 }
 
-fn ratio(results: &Results<'_>, goal: &AtMost) -> Row {
-    let measured = if goal.rival == LIMIT {
-        // In the same round, because the machine's speed drifts.
-        results.ratio(USUAL, goal.store, goal.figure, goal.rivals_figure)
-    } else {
-        let number = |store, figure| results.number(USUAL, store, figure);
-        number(goal.store, goal.figure)
-            .zip(number(goal.rival, goal.rivals_figure))
-            .map(|(own, rival)| own / rival)
-    };
-    Row {
-        what: goal.what.to_owned(),
-        goal: format!("at most {} x {}", goal.times, goal.rival),
-        measured: measured.map(|ratio| (format!("{ratio:.2}"), ratio <= goal.times)),
-    }
-}
-
-/// Returns how much more work two readers do than one.
-fn speedup(results: &Results<'_>, store: &str, who: &str) -> Option<f64> {
-    let number = |count| results.number(USUAL, store, &format!("{who}_{count}"));
-    Some(number(1)? / number(2)?)
-}
-
-fn scaling(results: &Results<'_>) -> Vec<Row> {
-    let limit = speedup(results, LIMIT, "threads");
-    let mut rows = Vec::new();
-    for who in ["threads", "processes"] {
-        let own = speedup(results, SINGLE, who);
-        rows.push(Row {
-            what: format!("2 {who} read, times one"),
-            goal: "at least 1.8".to_owned(),
-            measured: own.map(|own| (format!("{own:.2}"), own >= 1.8)),
-        });
-        rows.push(Row {
-            what: format!("2 {who} read, times one"),
-            goal: "at least the map's 2 threads".to_owned(),
-            measured: own
-                .zip(limit)
-                .map(|(own, limit)| (format!("{own:.2} to {limit:.2}"), own >= limit)),
-        });
-    }
-    rows
-}
-
-fn beside(results: &Results<'_>) -> Vec<Row> {
-    let number = |store, figure| results.number(USUAL, store, figure);
-    let kept = |store| Some(number(store, "beside_alone")? / number(store, "beside_read")?);
-    let ahead = |figure| {
-        let (own, rival) = (number(SINGLE, figure)?, number("tdb", figure)?);
-        Some((
-            format!("{} to {} ns", shown(own), shown(rival)),
-            own < rival,
-        ))
-    };
-    let own = kept(SINGLE);
-    vec![
-        Row {
-            what: "a reader's speed beside a writing process".to_owned(),
-            goal: "at least 0.8 of alone".to_owned(),
-            measured: own.map(|own| (format!("{own:.2}"), own >= 0.8)),
-        },
-        Row {
-            what: "get beside a writing process".to_owned(),
-            goal: "ahead of tdb".to_owned(),
-            measured: ahead("beside_read"),
-        },
-        Row {
-            what: "overwrite beside a reading process".to_owned(),
-            goal: "ahead of tdb".to_owned(),
-            measured: ahead("beside_write"),
-        },
-    ]
-}
-
-/// At ten million entries if they were measured, otherwise at a million.
-fn longest(results: &Results<'_>) -> Vec<Row> {
-    let size = [SOAK, USUAL]
-        .into_iter()
-        .find(|&size| results.number(size, SINGLE, "latency_put_max").is_some())
-        .unwrap_or(SOAK);
-    let mut rows = Vec::new();
-    for (what, operation) in [("put", "loaded"), ("overwrite", "overwritten and cleaned")] {
-        for (percentile, name, most) in [
-            ("max", "longest put", 10.0),
-            ("99.99", "99.99 % of puts", 1.0),
-        ] {
-            let figure = format!("latency_{what}_{percentile}");
-            let measured = results.number(size, SINGLE, &figure).map(|nanoseconds| {
-                let milliseconds = nanoseconds / 1e6;
-                (format!("{} ms", shown(milliseconds)), milliseconds <= most)
-            });
-            rows.push(Row {
-                what: format!(
-                    "{name} while {} million are {operation}",
-                    size.entries / 1_000_000
-                ),
-                goal: format!("at most {most} ms"),
-                measured,
-            });
-        }
-    }
-    rows
-}
-
 #[cfg(test)]
-mod tests {
-    use super::{SINGLE, table};
-    use crate::figures::{Figure, Figures};
-    use crate::report::{Results, USUAL};
-    use crate::run::Record;
-
-    fn miss(store: &str, own: f64, limit: f64) -> Record {
-        let figures = |number| Figures([("miss".to_owned(), Figure::Number(number))].into());
-        Record {
-            store: store.to_owned(),
-            size: USUAL,
-            figures: figures(own),
-            limit: figures(limit),
-            error: None,
-        }
-    }
-
-    #[test]
-    fn goal_is_met_missed_or_unmeasured() {
-        let records = [
-            miss(SINGLE, 60.0, 40.0),
-            miss(SINGLE, 60.0, 20.0),
-            miss(SINGLE, 60.0, 25.0),
-            miss("candystore", 70.0, 25.0),
-        ];
-        let table = table(&Results(&records));
-        let row = |goal: &str| table.lines().find(|line| line.contains(goal));
-        let limit = row("| miss | at most 2 x hashbrown").expect("the row");
-        assert!(limit.ends_with("| 2.40 | **no** |"), "{limit}");
-        let rival = row("| miss | at most 0.6 x candystore").expect("the row");
-        assert!(rival.ends_with("| 0.86 | **no** |"), "{rival}");
-        let records = [miss(SINGLE, 60.0, 40.0)];
-        let table = super::table(&Results(&records));
-        assert!(table.contains("| 1.50 | yes |"), "{table}");
-        assert_eq!(table.matches("yes").count(), 1);
-        assert!(!table.contains("**no**"));
-    }
-}
+mod tests;

@@ -157,8 +157,12 @@ impl Batch {
 
 /// Reads all of a value, as a user does, and reduces it to a number.
 pub(crate) fn consume(value: &[u8]) -> u64 {
-    let (chunks, _) = value.as_chunks::<8>();
-    chunks
-        .iter()
-        .fold(0, |sum, chunk| sum.wrapping_add(u64::from_le_bytes(*chunk)))
+    let (chunks, rest) = value.as_chunks::<8>();
+    let sum = chunks.iter().fold(0_u64, |sum, chunk| {
+        sum.wrapping_add(u64::from_le_bytes(*chunk))
+    });
+    match value.last_chunk() {
+        Some(last) if !rest.is_empty() => sum.wrapping_add(u64::from_le_bytes(*last)),
+        _ => sum,
+    }
 }

@@ -7,6 +7,7 @@
 mod caches;
 mod chart;
 mod clock;
+mod curve;
 mod figures;
 mod goals;
 mod keys;
@@ -15,6 +16,7 @@ mod peer;
 mod plan;
 mod report;
 mod run;
+mod series;
 mod store;
 mod stores;
 mod workload;
@@ -50,6 +52,15 @@ enum Role {
     },
     #[command(hide = true)]
     FirstGet(Plan),
+    #[command(hide = true)]
+    Fill(Plan),
+    #[command(hide = true)]
+    ColdGets {
+        #[command(flatten)]
+        plan: Plan,
+        #[arg(long)]
+        turn: u64,
+    },
     Caches(caches::Settings),
     #[command(hide = true)]
     MeasureCache(caches::One),
@@ -62,6 +73,10 @@ fn main() -> ExitCode {
         Some(Role::Measure(plan)) => measure(plan),
         Some(Role::Peer { plan, access }) => stores::visit(&plan.store, peer::Obey(plan, *access)),
         Some(Role::FirstGet(plan)) => stores::visit(&plan.store, peer::FirstGet(plan)),
+        Some(Role::Fill(plan)) => stores::visit(&plan.store, peer::Fill(plan)),
+        Some(Role::ColdGets { plan, turn }) => {
+            stores::visit(&plan.store, peer::ColdGets(plan, *turn))
+        }
         Some(Role::Caches(settings)) => caches::everything(settings),
         Some(Role::MeasureCache(one)) => caches::measure(one),
     };
@@ -86,7 +101,11 @@ fn measure(plan: &Plan) -> Result<()> {
 
 fn everything(settings: &run::Settings) -> Result<()> {
     let run = run::run(settings)?;
-    report::publish(&run, settings.write)?;
+    if settings.is_for_goals() {
+        report::publish_goals(&run, &settings.only_goal, settings.write)?;
+    } else {
+        report::publish(&run, settings.write)?;
+    }
     if run.records.iter().any(|record| record.error.is_some()) {
         return Err(Error::Failed("a store failed; its rows say so".to_owned()));
     }

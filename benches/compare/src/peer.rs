@@ -1,4 +1,5 @@
-//! Another process that uses the same store, and obeys orders line by line.
+//! Other processes that use the same store: one that obeys orders line by line, and some that do
+//! one thing and end.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -10,7 +11,7 @@ use crate::keys::{Key, consume};
 use crate::plan::Plan;
 use crate::store::{Access, Error, Result, Store};
 use crate::stores::Visit;
-use crate::workload::{get_each, keys_to_get, time, write_until};
+use crate::workload::{cold, get_each, keys_to_get, time, write_until};
 
 /// The other process, from the side that started it.
 pub(crate) struct Peer {
@@ -154,9 +155,47 @@ impl Visit for FirstGet<'_> {
 }
 
 pub(crate) fn opened_to_first_get(plan: &Plan, dir: &Path) -> Result<f64> {
-    let output = command("first-get", plan, dir)
-        .stderr(Stdio::inherit())
-        .output()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    text.trim().parse().map_err(|_| gone())
+    let answer = answered(&mut command("first-get", plan, dir))?;
+    answer.trim().parse().map_err(|_| gone())
+}
+
+/// Waits for a process to end, and returns what it printed.
+fn answered(command: &mut Command) -> Result<String> {
+    let output = command.stderr(Stdio::inherit()).output()?;
+    if !output.status.success() {
+        return Err(gone());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Fills a store, and syncs it.
+pub(crate) struct Fill<'a>(pub(crate) &'a Plan);
+
+impl Visit for Fill<'_> {
+    type Output = ();
+
+    fn visit<S: Store>(self) -> Result<()> {
+        cold::fill::<S>(self.0)
+    }
+}
+
+pub(crate) fn filled(plan: &Plan, dir: &Path) -> Result<()> {
+    answered(&mut command("fill", plan, dir)).map(drop)
+}
+
+/// Drops the page cache, opens a store, gets keys, and answers with times and bytes.
+pub(crate) struct ColdGets<'a>(pub(crate) &'a Plan, pub(crate) u64);
+
+impl Visit for ColdGets<'_> {
+    type Output = ();
+
+    fn visit<S: Store>(self) -> Result<()> {
+        println!("{}", cold::gets::<S>(self.0, self.1)?.answer());
+        Ok(())
+    }
+}
+
+pub(crate) fn got_from_disk(plan: &Plan, dir: &Path, turn: u64) -> Result<cold::Cold> {
+    let mut command = command("cold-gets", plan, dir);
+    cold::Cold::parsed(&answered(command.args(["--turn", &turn.to_string()]))?)
 }

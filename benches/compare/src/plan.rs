@@ -34,13 +34,17 @@ pub(crate) enum Workload {
     Processes,
     /// Percentiles of single puts and gets.
     Latency,
+    /// Stores of 1 to 1,000 entries: made and closed, opened and read.
+    Small,
+    /// Gets from the disk: drops the system's page cache, for which it needs root.
+    Cold,
 }
 
 impl Workload {
     /// Whether the workload makes its own store. It then has its own process, too, whose memory is
     /// unused.
     pub(crate) fn stands_alone(self) -> bool {
-        matches!(self, Self::Batch | Self::Latency)
+        matches!(self, Self::Batch | Self::Latency | Self::Small | Self::Cold)
     }
 
     /// Whether a map in memory can run it, and its figures are times to compare.
@@ -63,6 +67,9 @@ pub(crate) struct Plan {
     pub(crate) dir: PathBuf,
     #[arg(long, value_enum, value_delimiter = ',')]
     pub(crate) workload: Vec<Workload>,
+    /// Of reads and of small stores, only these figures; by default all.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) figure: Vec<String>,
 }
 
 impl Plan {
@@ -72,6 +79,10 @@ impl Plan {
 
     pub(crate) fn wants_any(&self, workloads: &[Workload]) -> bool {
         workloads.iter().any(|&workload| self.wants(workload))
+    }
+
+    pub(crate) fn asks_for(&self, figure: &str) -> bool {
+        self.figure.is_empty() || self.figure.iter().any(|asked| asked == figure)
     }
 
     /// Reads in one timed turn.

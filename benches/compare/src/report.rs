@@ -5,13 +5,14 @@ use std::fs;
 use std::path::Path;
 
 use crate::chart;
+use crate::curve;
 use crate::figures::{Figure, median};
 use crate::goals;
 use crate::plan::Size;
 use crate::run::{Record, Run};
 use crate::store::{Error, Result};
 use crate::stores::{self, LIMIT};
-use crate::workload::{PERCENTILES, WALL};
+use crate::workload::{COUNTS, PERCENTILES, WALL};
 
 const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs");
 
@@ -55,6 +56,11 @@ const SPACE: &[(&str, &str)] = &[
     ("resident_mb", "resident, MB"),
     ("reopen_us", "reopen to first get, us"),
 ];
+const COLD: &[(&str, &str)] = &[
+    ("cold_us", "get, us"),
+    ("cold_bytes", "bytes read for it"),
+    ("cold_open_us", "open to first get, us"),
+];
 
 /// All records of one run, by size, store and figure.
 pub(crate) struct Results<'a>(pub(crate) &'a [Record]);
@@ -68,24 +74,61 @@ impl Results<'_> {
 
     /// Returns the median over the rounds; of a maximum, the largest.
     pub(crate) fn number(&self, size: Size, store: &str, figure: &str) -> Option<f64> {
-        let numbers = self
-            .of(size, store)
-            .filter_map(|record| record.figures.number(figure));
+        let numbers = self.numbers(size, store, figure);
         if figure.ends_with("_max") || figure.ends_with(WALL) {
             return numbers.max_by(f64::total_cmp);
         }
         median(numbers.collect())
     }
 
-    /// Returns how many times the limit's figure of the same round.
-    pub(crate) fn ratio(&self, size: Size, store: &str, figure: &str, limit: &str) -> Option<f64> {
-        let ratios = self.of(size, store).filter_map(|record| {
-            Some(record.figures.number(figure)? / record.limit.number(limit)?)
-        });
-        median(ratios.collect())
+    /// Returns the number of each round.
+    pub(crate) fn numbers(
+        &self,
+        size: Size,
+        store: &str,
+        figure: &str,
+    ) -> impl Iterator<Item = f64> {
+        self.of(size, store)
+            .filter_map(move |record| record.figures.number(figure))
     }
 
-    fn refusal(&self, size: Size, store: &str, figure: &str) -> Option<&str> {
+    /// Returns how many times the limit's figure of the same round.
+    pub(crate) fn ratio(&self, size: Size, store: &str, figure: &str, limit: &str) -> Option<f64> {
+        median(self.limit_ratios(size, store, figure, limit))
+    }
+
+    /// The same, of each round.
+    pub(crate) fn limit_ratios(
+        &self,
+        size: Size,
+        store: &str,
+        figure: &str,
+        limit: &str,
+    ) -> Vec<f64> {
+        let ratio =
+            |record: &Record| Some(record.figures.number(figure)? / record.limit.number(limit)?);
+        self.of(size, store).filter_map(ratio).collect()
+    }
+
+    /// Returns how many times another store's figure of the same round, for each round.
+    pub(crate) fn ratios(
+        &self,
+        size: Size,
+        (store, figure): (&str, &str),
+        (rival, rivals_figure): (&str, &str),
+    ) -> Vec<f64> {
+        let ratio = |own: &Record| {
+            let number = own.figures.number(figure)?;
+            let rival = self
+                .of(size, rival)
+                .filter(|rival| rival.round == own.round)
+                .find_map(|rival| rival.figures.number(rivals_figure))?;
+            Some(number / rival)
+        };
+        self.of(size, store).filter_map(ratio).collect()
+    }
+
+    pub(crate) fn refusal(&self, size: Size, store: &str, figure: &str) -> Option<&str> {
         self.of(size, store)
             .find_map(|record| match record.figures.0.get(figure) {
                 Some(Figure::Refused(reason)) => Some(reason.as_str()),
@@ -166,13 +209,7 @@ fn table(results: &Results<'_>, size: Size, columns: &[(&str, &str)]) -> String 
         }
         text.push('\n');
     }
-    if !reasons.is_empty() {
-        let notes: Vec<_> = (1..)
-            .zip(&reasons)
-            .map(|(number, reason)| format!("{number} {reason}"))
-            .collect();
-        let _ = write!(text, "\n`-`: {}.\n", notes.join("; "));
-    }
+    text.push_str(&notes(&reasons));
     text
 }
 
@@ -205,6 +242,57 @@ fn cell(
         }
         None => String::new(),
     }
+}
+
+/// Times of fresh stores, in microseconds, with what each does about a power loss.
+fn small(results: &Results<'_>, size: Size) -> String {
+    let mut text = String::new();
+    let mut reasons = Vec::new();
+    for store in results.stores(size) {
+        let is_measured = |count| {
+            let has = |record: &Record| record.figures.0.contains_key(&named("create", count));
+            results.of(size, store).any(has)
+        };
+        let syncs = if stores::is_durable(store) {
+            "each put"
+        } else {
+            "no put"
+        };
+        for count in COUNTS.into_iter().filter(|&count| is_measured(count)) {
+            let mut cell = |what| cell(results, size, store, &named(what, count), &mut reasons);
+            let [create, reopen, disk] = ["create", "reopen", "disk"].map(&mut cell);
+            let _ = writeln!(
+                text,
+                "| {} | {syncs} | {} | {create} | {reopen} | {disk} |",
+                stores::title(store),
+                thousands(count),
+            );
+        }
+    }
+    if text.is_empty() {
+        return text;
+    }
+    format!(
+        "| store | syncs | entries | open a new one, put all, close | open, get all, close | \
+         bytes on disk |\n|---|---|--:|--:|--:|--:|\n{text}{}",
+        notes(&reasons)
+    )
+}
+
+fn named(what: &str, count: u64) -> String {
+    format!("small_{what}_{count}")
+}
+
+/// Says why there are gaps in a table.
+fn notes(reasons: &[String]) -> String {
+    if reasons.is_empty() {
+        return String::new();
+    }
+    let notes: Vec<_> = (1..)
+        .zip(reasons)
+        .map(|(number, reason)| format!("{number} {reason}"))
+        .collect();
+    format!("\n`-`: {}.\n", notes.join("; "))
 }
 
 /// Percentiles of single operations, in microseconds.
@@ -266,6 +354,11 @@ fn tables(results: &Results<'_>) -> String {
             ("Writing", table(results, size, WRITING)),
             ("Several at once", table(results, size, SEVERAL)),
             ("Space, and opening", table(results, size, SPACE)),
+            (
+                "From the disk, the page cache dropped",
+                table(results, size, COLD),
+            ),
+            ("A fresh store of a few entries", small(results, size)),
             ("Single operations, microseconds", latency(results, size)),
         ] {
             if !table.is_empty() {
@@ -283,24 +376,42 @@ fn machine_of(run: &Run) -> String {
 /// Prints everything and, if asked to, writes it into the documents.
 pub(crate) fn publish(run: &Run, write: bool) -> Result<()> {
     let results = Results(&run.records);
-    let (tables, goals) = (tables(&results), goals::table(&results));
-    println!("{}\n\n{tables}### Goals\n\n{goals}", machine_of(run));
+    let tables = tables(&results);
+    let measured = goals::measured(&results);
+    println!("{}\n\n{tables}### Goals\n\n{measured}", machine_of(run));
     if !write {
         return Ok(());
     }
-    let path = Path::new(DOCS).join("benchmarks.md");
-    let mut page = fs::read_to_string(&path)?;
-    let charts = chart::draw(&results, &Path::new(DOCS).join("benchmarks"))?;
-    for (name, text) in [
+    let pictures = Path::new(DOCS).join("benchmarks");
+    let charts = chart::draw(&results, &pictures)?;
+    let curves = curve::draw(&results, &pictures)?;
+    replace(&[
         ("machine", &machine_of(run)),
         ("charts", &charts),
-        ("goals", &goals),
+        ("curves", &curves),
+        ("goals", &goals::table(&results)),
         ("tables", &tables),
-    ] {
+    ])
+}
+
+/// Prints the goals that were measured alone and, if asked to, writes these into the document.
+pub(crate) fn publish_goals(run: &Run, names: &[String], write: bool) -> Result<()> {
+    let goals = goals::table_of(&Results(&run.records), names)?;
+    println!("{}\n\n{goals}", machine_of(run));
+    if write {
+        replace(&[("goals", &goals)])?;
+    }
+    Ok(())
+}
+
+/// Replaces the texts between marks in docs/benchmarks.md.
+fn replace(texts: &[(&str, &str)]) -> Result<()> {
+    let path = Path::new(DOCS).join("benchmarks.md");
+    let mut page = fs::read_to_string(&path)?;
+    for (name, text) in texts {
         page = between(&page, name, text)?;
     }
-    fs::write(&path, page)?;
-    Ok(())
+    Ok(fs::write(&path, page)?)
 }
 
 /// Returns the page with a new text between two marks.

@@ -1,5 +1,5 @@
-//! Decides which store is measured when: rounds over all stores, with the limit before and after
-//! each.
+//! Decides which store is measured when: rounds over all series, with the limit before and after
+//! each store.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,12 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use crate::figures::Figures;
+use crate::goals;
 use crate::machine;
 use crate::plan::{Size, Workload};
+use crate::series::{self, Asked, Series};
 use crate::store::{Error, Result};
-use crate::stores::{ALL, LIMIT, is_durable};
-
-/// Entries of the stores that sync each write.
-const DURABLE: u64 = 20_000;
+use crate::stores::LIMIT;
 
 #[derive(Args)]
 pub(crate) struct Settings {
@@ -34,6 +33,13 @@ pub(crate) struct Settings {
     /// Also 10 million entries, with the stores that are compared there.
     #[arg(long)]
     soak: bool,
+    /// Measures only what the goals for reading need, and prints which are met.
+    #[arg(long, conflicts_with_all = ["only", "workload", "entries", "soak"])]
+    pub(crate) goals: bool,
+    /// The same for the goals with these names, which may be goals for writing; a wrong name lists
+    /// all.
+    #[arg(long, value_delimiter = ',', conflicts_with_all = ["only", "workload", "entries", "soak"])]
+    pub(crate) only_goal: Vec<String>,
     /// How often everything is measured; medians count.
     #[arg(long, default_value_t = 3)]
     rounds: u32,
@@ -48,21 +54,22 @@ pub(crate) struct Settings {
     pub(crate) write: bool,
 }
 
+impl Settings {
+    pub(crate) fn is_for_goals(&self) -> bool {
+        self.goals || !self.only_goal.is_empty()
+    }
+}
+
 /// One store at one size in one round.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) store: String,
     pub(crate) size: Size,
+    pub(crate) round: u32,
     pub(crate) figures: Figures,
     /// The mean of the limit before and after the store.
     pub(crate) limit: Figures,
     pub(crate) error: Option<String>,
-}
-
-struct Series {
-    size: Size,
-    stores: Vec<String>,
-    workload: Vec<Workload>,
 }
 
 /// All of one run.
@@ -78,7 +85,12 @@ pub(crate) fn run(settings: &Settings) -> Result<Run> {
     if let [first, others @ ..] = settings.render.as_slice() {
         let mut run: Run = serde_json::from_slice(&fs::read(first)?)?;
         for other in others {
-            let other: Run = serde_json::from_slice(&fs::read(other)?)?;
+            let mut other: Run = serde_json::from_slice(&fs::read(other)?)?;
+            // Rounds of different runs are different rounds.
+            let before = run.records.iter().map(|record| record.round).max();
+            for record in &mut other.records {
+                record.round += before.unwrap_or_default();
+            }
             run.records.extend(other.records);
         }
         return Ok(run);
@@ -88,16 +100,23 @@ pub(crate) fn run(settings: &Settings) -> Result<Run> {
     let scratch = tempfile::Builder::new()
         .prefix("compare-")
         .tempdir_in(&settings.dir)?;
-    let file = settings.dir.join("compare.json");
+    let name = if settings.is_for_goals() {
+        "goals.json"
+    } else {
+        "compare.json"
+    };
+    let file = settings.dir.join(name);
     let mut run = Run {
         machine: machine::describe(&settings.dir),
         versions: env!("VERSIONS").to_owned(),
         records: Vec::new(),
     };
+    let all = series(settings)?;
     for round in 1..=settings.rounds {
-        for series in series(settings)? {
-            eprintln!("round {round}, {} entries", series.size.entries);
-            one_round(&series, scratch.path(), &mut run.records)?;
+        for series in &all {
+            let Size { entries, value } = series.size;
+            eprintln!("round {round}, {entries} entries of {value} bytes");
+            one_round(series, round, scratch.path(), &mut run.records)?;
             fs::write(&file, serde_json::to_vec(&run)?)?;
         }
     }
@@ -106,115 +125,66 @@ pub(crate) fn run(settings: &Settings) -> Result<Run> {
 }
 
 fn series(settings: &Settings) -> Result<Vec<Series>> {
-    use Workload::{Batch, Change, Latency, Load, Processes, Read, Reopen, Space, Threads};
-    let every = [
-        Load, Batch, Read, Change, Space, Reopen, Threads, Processes, Latency,
-    ];
-    let alone = [Load, Batch, Read, Change, Space, Reopen];
-    let size = |entries, value| Size { entries, value };
-    let sizes: Vec<(Size, &[Workload])> = match settings.entries {
-        Some(entries) => vec![(size(entries, settings.value), &every)],
-        None => vec![
-            (size(1_000_000, 100), &every),
-            (size(100_000, 100), &alone),
-            (size(200_000, 1024), &alone),
-        ],
-    };
-    let rivals: Vec<&str> = ALL.iter().map(|(name, _)| *name).skip(1).collect();
-    for name in &settings.only {
-        if !ALL.iter().any(|(known, _)| known == name) {
-            return Err(Error::Failed(format!(
-                "no store `{name}` was compiled in; there are {LIMIT}, {}",
-                rivals.join(", ")
-            )));
-        }
+    if settings.is_for_goals() {
+        return goals::series(&settings.only_goal);
     }
-    let wanted =
-        |name: &&str| settings.only.is_empty() || settings.only.iter().any(|only| only == name);
-    let chosen = |names: &[&str]| {
-        names
-            .iter()
-            .copied()
-            .filter(wanted)
-            .map(str::to_owned)
-            .collect()
-    };
-    let make = |size, workload: &[Workload], names: &[&str]| Series {
-        size,
-        stores: chosen(names),
-        workload: match settings.workload.as_slice() {
-            [] => workload.to_vec(),
-            asked => asked.to_vec(),
-        },
-    };
-    // A store that syncs each write is compared with others that do, at a size that does not take
-    // hours.
-    let is_named = |name: &str| settings.only.iter().any(|only| only == name);
-    let (durable, cached): (Vec<&str>, Vec<&str>) = rivals
-        .iter()
-        .partition(|name| is_durable(name) && !(settings.entries.is_some() && is_named(name)));
-    let mut all: Vec<_> = sizes
-        .into_iter()
-        .map(|(size, workload)| make(size, workload, &cached))
-        .collect();
-    if settings.entries.is_none() {
-        let workload = [Load, Batch, Read, Change, Space, Reopen, Processes];
-        all.push(make(size(DURABLE, 100), &workload, &durable));
-    }
-    all.retain(|series| !series.stores.is_empty());
-    if settings.soak {
-        let few: Vec<&str> = cached
-            .iter()
-            .copied()
-            .filter(|name| name.starts_with("mmapcache") || *name == "lmdb")
-            .collect();
-        all.push(make(size(10_000_000, 100), &every, &few));
-    }
-    Ok(all)
+    series::asked_for(&Asked {
+        only: &settings.only,
+        workload: &settings.workload,
+        size: settings.entries.map(|entries| Size {
+            entries,
+            value: settings.value,
+        }),
+        soak: settings.soak,
+    })
 }
 
-fn one_round(series: &Series, scratch: &Path, records: &mut Vec<Record>) -> Result<()> {
-    let limit = |workload: &[Workload], records: &mut Vec<Record>| -> Result<Figures> {
-        let figures = measured(LIMIT, series.size, workload, scratch)?;
-        records.push(Record {
-            store: LIMIT.to_owned(),
-            size: series.size,
-            figures: figures.clone(),
-            limit: Figures::default(),
-            error: None,
-        });
-        Ok(figures)
+/// Measures a series, with the limit before and after each store if it has one.
+fn one_round(series: &Series, round: u32, scratch: &Path, records: &mut Vec<Record>) -> Result<()> {
+    let record = |store: &str, figures, limit, error| Record {
+        store: store.to_owned(),
+        size: series.size,
+        round,
+        figures,
+        limit,
+        error,
     };
-    // The limit is measured again after each store.
     let compared: Vec<_> = series
         .workload
         .iter()
         .copied()
         .filter(|workload| workload.has_a_limit())
         .collect();
+    let limit = |workload: &[Workload], records: &mut Vec<Record>| -> Result<Figures> {
+        if !series.limit {
+            return Ok(Figures::default());
+        }
+        let figures = measured(LIMIT, series, workload, scratch)?;
+        records.push(record(LIMIT, figures.clone(), Figures::default(), None));
+        Ok(figures)
+    };
     let mut before = limit(&series.workload, records)?;
     for store in &series.stores {
-        let result = measured(store, series.size, &series.workload, scratch);
+        let result = measured(store, series, &series.workload, scratch);
         let after = limit(&compared, records)?;
         let (figures, error) = match result {
             Ok(figures) => (figures, None),
             Err(Error::Failed(reason)) => (Figures::default(), Some(reason)),
             Err(error) => return Err(error),
         };
-        records.push(Record {
-            store: store.clone(),
-            size: series.size,
-            figures,
-            limit: before.mean(&after),
-            error,
-        });
+        records.push(record(store, figures, before.mean(&after), error));
         before = after;
     }
     Ok(())
 }
 
 /// Runs all workloads on one store, in as few processes as they allow.
-fn measured(store: &str, size: Size, workload: &[Workload], scratch: &Path) -> Result<Figures> {
+fn measured(
+    store: &str,
+    series: &Series,
+    workload: &[Workload],
+    scratch: &Path,
+) -> Result<Figures> {
     let (alone, together): (Vec<_>, Vec<_>) = workload
         .iter()
         .copied()
@@ -224,7 +194,7 @@ fn measured(store: &str, size: Size, workload: &[Workload], scratch: &Path) -> R
     for workload in processes.filter(|workload| !workload.is_empty()) {
         let dir = scratch.join(store);
         fs::create_dir_all(&dir)?;
-        let result = in_a_process(store, size, &workload, &dir);
+        let result = in_a_process(store, series, &workload, &dir);
         // The files of a failed run must not affect the next one.
         fs::remove_dir_all(&dir)?;
         figures.0.extend(result?.0);
@@ -232,15 +202,25 @@ fn measured(store: &str, size: Size, workload: &[Workload], scratch: &Path) -> R
     Ok(figures)
 }
 
-fn in_a_process(store: &str, size: Size, workload: &[Workload], dir: &Path) -> Result<Figures> {
+fn in_a_process(
+    store: &str,
+    series: &Series,
+    workload: &[Workload],
+    dir: &Path,
+) -> Result<Figures> {
     let names: Vec<String> = workload
         .iter()
         .filter_map(ValueEnum::to_possible_value)
         .map(|name| name.get_name().to_owned())
         .collect();
     eprintln!("  {store}: {}", names.join(", "));
-    let output = Command::new("/proc/self/exe")
-        .args(["measure", "--store", store])
+    let size = series.size;
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["measure", "--store", store]);
+    if !series.figures.is_empty() {
+        command.args(["--figure", &series.figures.join(",")]);
+    }
+    let output = command
         .args(["--entries", &size.entries.to_string()])
         .args(["--value", &size.value.to_string()])
         .args(["--workload", &names.join(",")])

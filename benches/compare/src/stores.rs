@@ -4,6 +4,7 @@
 mod candystore;
 #[cfg(feature = "fjall")]
 mod fjall;
+mod floor;
 #[cfg(any(
     feature = "gdbm",
     feature = "kyoto",
@@ -63,9 +64,13 @@ macro_rules! stores {
 
 stores! {
     "hashbrown", "hashbrown (limit)" => map::Map;
+    "floor-copy", "memcpy out of a mapping (floor)" => floor::Copy;
+    "floor-sum", "the same, and CRC-32 (floor)" => floor::CopyAndSum;
     "mmapcache", "**mmapcache**, a lock each" => mmapcache::Single;
     "mmapcache-writer", "**mmapcache**, in a `Writer`" => mmapcache::Held;
     "mmapcache-exclusive", "**mmapcache**, exclusive" => mmapcache::Exclusive;
+    "mmapcache-ref", "**mmapcache**, `get_ref`, verified" => mmapcache::Ref;
+    "mmapcache-ref-unverified", "**mmapcache**, `get_ref`, not verified" => mmapcache::RefUnverified;
     #[cfg(feature = "lmdb")]
     "lmdb", "LMDB" => lmdb::Lmdb;
     #[cfg(feature = "tdb")]
@@ -81,6 +86,8 @@ stores! {
     #[cfg(feature = "redb")]
     "redb", "redb" => redb::Redb;
     "mmapcache-durable", "**mmapcache**, a sync each" => mmapcache::Durable;
+    #[cfg(feature = "lmdb")]
+    "lmdb-sync", "LMDB, its default: a sync each" => lmdb::Synced;
     #[cfg(feature = "redb")]
     "redb-shared", "redb, `MultiWriter`, a sync each" => redb::Shared;
     #[cfg(feature = "fjall")]
@@ -93,7 +100,17 @@ stores! {
 
 /// Whether a store syncs each write: it is then compared with such stores only.
 pub(crate) fn is_durable(name: &str) -> bool {
-    ["mmapcache-durable", "redb-shared"].contains(&name)
+    ["mmapcache-durable", "lmdb-sync", "redb-shared"].contains(&name)
+}
+
+/// Whether a row shows what a copy costs, so that only values from 16 KiB on need it.
+pub(crate) fn is_for_large_values(name: &str) -> bool {
+    name.starts_with("floor-") || name.starts_with("mmapcache-ref")
+}
+
+/// Whether a store takes values of a length: candystore's have less than 64 KiB.
+pub(crate) fn takes(name: &str, value: usize) -> bool {
+    name != "candystore" || value < 65_000
 }
 
 /// Returns the title of a store.

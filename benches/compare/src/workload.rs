@@ -1,14 +1,17 @@
 //! Runs all workloads on one store in one process, in the order in which they depend on each other.
 
 mod change;
+pub(crate) mod cold;
 mod latency;
 mod load;
 mod read;
 mod sharing;
+mod small;
 mod space;
 
 pub(crate) use latency::{PERCENTILES, WALL};
 pub(crate) use sharing::write_until;
+pub(crate) use small::COUNTS;
 pub(crate) use space::disk;
 
 use std::path::{Path, PathBuf};
@@ -22,8 +25,9 @@ use crate::stores::Visit;
 
 /// Turns, of which the median counts.
 const TURNS: u64 = 3;
-/// Items whose keys and values are made at a time.
+/// Items whose keys and values are made at a time, and the bytes of values after which it is fewer.
 const BATCH: usize = 1_000;
+const BATCH_BYTES: usize = 16 << 20;
 
 impl Visit for &Plan {
     type Output = Figures;
@@ -33,6 +37,14 @@ impl Visit for &Plan {
         match self.workload[..] {
             [Workload::Latency] => {
                 latency::measure::<S>(self, &mut figures)?;
+                return Ok(figures);
+            }
+            [Workload::Small] => {
+                small::measure::<S>(self, &mut figures)?;
+                return Ok(figures);
+            }
+            [Workload::Cold] => {
+                cold::measure::<S>(self, &mut figures)?;
                 return Ok(figures);
             }
             [Workload::Batch] => {
@@ -142,8 +154,8 @@ pub(crate) fn get_each(store: &mut impl Store, keys: &Keys) -> Result<()> {
     Ok(())
 }
 
-/// Makes the keys and values of `count` puts, a thousand at a time, and passes each thousand to
-/// `put`. A caller should time only that.
+/// Makes the keys and values of some puts, a thousand at a time or fewer large ones, and passes each
+/// batch to `put`. A caller should time only that.
 fn in_batches(
     numbers: impl Iterator<Item = u64>,
     turn: u64,
@@ -152,8 +164,9 @@ fn in_batches(
 ) -> Result<()> {
     let (mut batch, mut values) = (Batch::default(), Values::new(value));
     let mut numbers = numbers.peekable();
+    let most = (BATCH_BYTES / value.max(1)).clamp(1, BATCH);
     while numbers.peek().is_some() {
-        batch.make(numbers.by_ref().take(BATCH), turn, &mut values);
+        batch.make(numbers.by_ref().take(most), turn, &mut values);
         put(&batch)?;
     }
     Ok(())

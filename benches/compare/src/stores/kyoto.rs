@@ -63,6 +63,18 @@ impl Kyoto {
     fn db(&self) -> *mut HashDb {
         self.open.0.as_ptr()
     }
+
+    /// Copies as much of a value as the buffer holds. Returns the value's length.
+    fn copy(&mut self, key: &[u8]) -> Result<Option<usize>> {
+        let (buffer, room) = (self.value.as_mut_ptr(), self.value.len());
+        // SAFETY: the database is open, and the lengths are those of the slices.
+        let len = unsafe { kyoto_get(self.open.0.as_ptr(), key.as_ptr(), key.len(), buffer, room) };
+        match usize::try_from(len) {
+            Ok(len) => Ok(Some(len)),
+            Err(_) if len == -1 => Ok(None),
+            Err(_) => Err(failed("get")),
+        }
+    }
 }
 
 fn failed(what: &str) -> Error {
@@ -112,20 +124,17 @@ impl Store for Kyoto {
     }
 
     fn get(&mut self, key: &[u8], mut see: impl FnMut(&[u8])) -> Result<bool> {
-        let (buffer, room) = (self.value.as_mut_ptr(), self.value.len());
-        // SAFETY: the database is open, and the lengths are those of the slices.
-        let len = unsafe { kyoto_get(self.open.0.as_ptr(), key.as_ptr(), key.len(), buffer, room) };
-        match usize::try_from(len) {
-            Ok(len) => {
-                see(self
-                    .value
-                    .get(..len)
-                    .ok_or_else(|| failed("copy a value whole"))?);
-                Ok(true)
-            }
-            Err(_) if len == -1 => Ok(false),
-            Err(_) => Err(failed("get")),
+        let mut len = self.copy(key)?;
+        if len.is_some_and(|len| len > self.value.len()) {
+            self.value.resize(len.unwrap_or_default(), 0);
+            len = self.copy(key)?;
         }
+        let Some(len) = len else {
+            return Ok(false);
+        };
+        let value = self.value.get(..len);
+        see(value.ok_or_else(|| failed("copy a value whole"))?);
+        Ok(true)
     }
 
     fn contains(&mut self, key: &[u8]) -> Result<bool> {

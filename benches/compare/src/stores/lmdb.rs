@@ -1,4 +1,5 @@
-//! LMDB through heed: a transaction for each call, the map written directly, nothing synced.
+//! LMDB through heed: a transaction for each call. In one form the map is written directly, and
+//! nothing is synced; the other is LMDB's default, which syncs each transaction.
 #![expect(unsafe_code, reason = "opening maps a file that others might change")]
 
 use std::path::Path;
@@ -13,19 +14,26 @@ use crate::store::{Access, Another, Error, Result, Sharing, Store};
 const MAP_BYTES: usize = 64 << 30;
 
 #[derive(Clone)]
-pub(crate) struct Lmdb {
+pub(crate) struct Handle<const SYNCED: bool> {
     env: Env,
     entries: Database<'static, Bytes, Bytes>,
 }
 
-impl Store for Lmdb {
+pub(crate) type Lmdb = Handle<false>;
+/// LMDB as it is without options.
+pub(crate) type Synced = Handle<true>;
+
+impl<const SYNCED: bool> Store for Handle<SYNCED> {
     const SHARING: Sharing = Sharing::Beside;
 
     fn open(dir: &Path, access: Access, _entries: u64) -> Result<Self> {
-        let mut flags = EnvFlags::NO_SYNC | EnvFlags::NO_META_SYNC | EnvFlags::WRITE_MAP;
-        if access == Access::Read {
-            flags = EnvFlags::READ_ONLY;
-        }
+        let flags = if access == Access::Read {
+            EnvFlags::READ_ONLY
+        } else if SYNCED {
+            EnvFlags::empty()
+        } else {
+            EnvFlags::NO_SYNC | EnvFlags::NO_META_SYNC | EnvFlags::WRITE_MAP
+        };
         let mut options = EnvOpenOptions::new();
         options.map_size(MAP_BYTES);
         // SAFETY: the flags promise nothing about other programs' stores.

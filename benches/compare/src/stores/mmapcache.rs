@@ -1,5 +1,7 @@
-//! This crate, with its checksums on, in four forms: a lock for each write, the same with a sync of
-//! each write, one `Writer` for all writes, and an exclusive handle.
+//! This crate: a lock for each write, the same with a sync of each write, one `Writer` for all
+//! writes, and an exclusive handle; and a handle whose gets return values in the mapped file, with
+//! the checksum verified or not. The others verify it.
+#![expect(unsafe_code, reason = "`get_ref` reads the mapped file in place")]
 
 use std::marker::PhantomData;
 use std::path::Path;
@@ -14,6 +16,9 @@ use crate::store::{Access, Another, Error, Result, Sharing, Store};
 pub(crate) trait Mode: 'static {
     const EXCLUSIVE: bool = false;
     const DURABLE: bool = false;
+    /// Whether a get returns the value in the mapped file, without a copy.
+    const IN_PLACE: bool = false;
+    const VERIFIED: bool = true;
 }
 
 /// A lock for each write.
@@ -22,6 +27,8 @@ pub(crate) struct LockEach;
 pub(crate) struct LockOnce;
 /// A lock and a sync for each write.
 pub(crate) struct SyncEach;
+/// A lock for each write; values are read in the mapped file.
+pub(crate) struct ReadInPlace<const VERIFIED: bool>;
 
 impl Mode for LockEach {}
 impl Mode for LockOnce {
@@ -29,6 +36,10 @@ impl Mode for LockOnce {
 }
 impl Mode for SyncEach {
     const DURABLE: bool = true;
+}
+impl<const VERIFIED: bool> Mode for ReadInPlace<VERIFIED> {
+    const IN_PLACE: bool = true;
+    const VERIFIED: bool = VERIFIED;
 }
 
 /// A handle that locks and syncs as its mode says.
@@ -41,6 +52,8 @@ pub(crate) struct Handle<M: Mode> {
 pub(crate) type Single = Handle<LockEach>;
 pub(crate) type Exclusive = Handle<LockOnce>;
 pub(crate) type Durable = Handle<SyncEach>;
+pub(crate) type Ref = Handle<ReadInPlace<true>>;
+pub(crate) type RefUnverified = Handle<ReadInPlace<false>>;
 
 impl<M: Mode> Handle<M> {
     fn of(cache: &Arc<MmapCache>) -> Self {
@@ -57,7 +70,8 @@ fn open<M: Mode>(dir: &Path, access: Access) -> Result<MmapCache> {
     options
         .create_new(access == Access::Create)
         .read_only(access == Access::Read)
-        .exclusive(M::EXCLUSIVE && access != Access::Read);
+        .exclusive(M::EXCLUSIVE && access != Access::Read)
+        .verify_checksums(M::VERIFIED);
     if M::DURABLE {
         options.durability(Durability::Sync);
     }
@@ -106,6 +120,11 @@ impl<M: Mode> Store for Handle<M> {
     }
 
     fn get(&mut self, key: &[u8], mut see: impl FnMut(&[u8])) -> Result<bool> {
+        if M::IN_PLACE {
+            // SAFETY: the directory is the benchmark's own, and only this crate writes to it.
+            let value = unsafe { self.cache.get_ref(key)? };
+            return Ok(value.map(|value| see(&value)).is_some());
+        }
         let found = self.cache.get_into(key, &mut self.value)?;
         if found {
             see(&self.value);

@@ -148,6 +148,7 @@ fn stores_give_figures_or_reasons() {
                 size,
                 dir: dir.path().to_owned(),
                 workload,
+                figure: Vec::new(),
             };
             let measured = visit(name, &plan).expect("the workloads");
             figures.0.extend(measured.0);
@@ -191,14 +192,106 @@ impl Visit for SharingOf {
     }
 }
 
+// Maps in memory are the limits: every other store has a file that outlives its process.
 #[test]
-fn only_hashbrown_lives_in_memory() {
+fn only_limits_live_in_memory() {
     for (name, _) in ALL {
         let sharing = visit(name, SharingOf).expect("it was compiled in");
-        assert_eq!(
-            sharing == Sharing::Memory,
-            *name == super::LIMIT,
-            "{name}: {sharing:?}"
-        );
+        let is_limit = *name == super::LIMIT || name.starts_with("floor-");
+        assert_eq!(sharing == Sharing::Memory, is_limit, "{name}: {sharing:?}");
+    }
+}
+
+// Values are larger than any buffer that a store begins with.
+#[test]
+fn large_values_come_back() {
+    struct Returns<'a>(&'a Path);
+    impl Visit for Returns<'_> {
+        type Output = ();
+
+        fn visit<S: Store>(self) -> Result<()> {
+            let mut store = S::open(self.0, Access::Create, 4)?;
+            let mut values = Values::new(256 << 10);
+            for number in 0..4 {
+                store.put(Key::new(number).bytes(), values.of(number, 0))?;
+            }
+            for number in 0..4 {
+                let mut is_equal = false;
+                let wanted = values.of(number, 0);
+                let see = |value: &[u8]| is_equal = value == wanted;
+                assert!(store.get(Key::new(number).bytes(), see)?);
+                assert!(is_equal);
+            }
+            store.close()
+        }
+    }
+    for (name, _) in ALL.iter().filter(|(name, _)| super::takes(name, 256 << 10)) {
+        let dir = tempfile::tempdir().expect("a directory");
+        if let Err(error) = visit(name, Returns(dir.path())) {
+            panic!("{name}: {error:?}");
+        }
+    }
+}
+
+// Made and closed, opened and read; in memory nothing is opened again.
+#[test]
+fn small_stores_give_figures_or_reasons() {
+    for (name, _) in ALL {
+        let dir = tempfile::tempdir().expect("a directory");
+        let plan = Plan {
+            store: (*name).to_owned(),
+            size: Size {
+                entries: 10,
+                value: 100,
+            },
+            dir: dir.path().to_owned(),
+            workload: vec![Workload::Small],
+            figure: Vec::new(),
+        };
+        let sharing = visit(name, SharingOf).expect("it was compiled in");
+        let figures = visit(name, &plan).expect("the workload");
+        for (what, is_there) in [
+            ("create", sharing != Sharing::Memory),
+            ("disk", sharing != Sharing::Memory),
+            ("reopen", sharing.lasts()),
+        ] {
+            for count in [1, 10] {
+                let number = figures.number(&format!("small_{what}_{count}"));
+                assert_eq!(
+                    number.is_some_and(|number| number > 0.0),
+                    is_there,
+                    "{name}: {what}"
+                );
+            }
+            assert!(!figures.0.contains_key(&format!("small_{what}_100")));
+        }
+    }
+}
+
+// Only the figures that are asked for take time.
+#[test]
+fn asked_figure_is_measured_alone() {
+    let asked = [
+        (Workload::Read, "miss", vec!["miss"]),
+        (
+            Workload::Small,
+            "small_disk_10",
+            vec!["small_create_10", "small_disk_10", "small_reopen_10"],
+        ),
+    ];
+    for (workload, figure, given) in asked {
+        let dir = tempfile::tempdir().expect("a directory");
+        let plan = Plan {
+            store: "mmapcache".to_owned(),
+            size: Size {
+                entries: 100,
+                value: 100,
+            },
+            dir: dir.path().to_owned(),
+            workload: vec![workload],
+            figure: vec![figure.to_owned()],
+        };
+        let figures = visit("mmapcache", &plan).expect("the workload");
+        assert_eq!(figures.0.keys().collect::<Vec<_>>(), given);
     }
 }

@@ -12,7 +12,7 @@ use super::{in_batches, space};
 /// How often the disk usage is read between half of the entries and all.
 const SAMPLES: u64 = 64;
 
-fn fill(store: &mut impl Store, plan: &Plan) -> Result<()> {
+pub(super) fn fill(store: &mut impl Store, plan: &Plan) -> Result<()> {
     let all = 0..plan.size.entries;
     in_batches(all, 0, plan.size.value, |batch| store.put_many(batch))
 }
@@ -49,6 +49,9 @@ pub(super) fn one_by_one<S: Store>(plan: &Plan, dir: &Path, figures: &mut Figure
     let mut from = 0;
     for stop in (SAMPLES..=2 * SAMPLES).map(|sample| entries * sample / (2 * SAMPLES)) {
         let count = stop - from;
+        if count == 0 {
+            continue;
+        }
         let each = super::time_puts(&mut store, (from..stop, count), 0, plan.size.value)?;
         elapsed += each * count as f64;
         from = stop;

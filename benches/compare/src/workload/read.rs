@@ -26,18 +26,27 @@ pub(super) fn warm(store: &mut impl Store, plan: &Plan) -> Result<()> {
 pub(super) fn measure(store: &mut impl Store, plan: &Plan, figures: &mut Figures) -> Result<()> {
     warm(store, plan)?;
     let (entries, count) = (plan.size.entries, plan.reads());
-    figures.note("get_dependent", dependent(store, entries, count))?;
-    let independent = turns(|turn| {
+    let mut note = |name: &str, figure: &mut dyn FnMut() -> Result<f64>| {
+        if !plan.asks_for(name) {
+            return Ok(());
+        }
+        figures.note(name, figure())
+    };
+    note("get_dependent", &mut || dependent(store, entries, count))?;
+    note("get", &mut || independent(store, entries, count))?;
+    note("get_made", &mut || made(store, entries, count))?;
+    note("get_zipf", &mut || zipf(store, entries, count))?;
+    note("get_16", &mut || several(store, entries, count))?;
+    note("miss", &mut || miss(store, entries, count))?;
+    note("contains", &mut || contains(store, entries, count))?;
+    note("list", &mut || list(store, entries))
+}
+
+fn independent(store: &mut impl Store, entries: u64, count: u64) -> Result<f64> {
+    turns(|turn| {
         let keys = keys_to_get(entries, count, turn);
         time(count, || get_each(store, &keys))
-    });
-    figures.note("get", independent)?;
-    figures.note("get_made", made(store, entries, count))?;
-    figures.note("get_zipf", zipf(store, entries, count))?;
-    figures.note("get_16", several(store, entries, count))?;
-    figures.note("miss", miss(store, entries, count))?;
-    figures.note("contains", contains(store, entries, count))?;
-    figures.note("list", list(store, entries))
+    })
 }
 
 /// The position of the next key depends on the last value, so that one get ends before the next
