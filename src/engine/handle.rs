@@ -577,7 +577,7 @@ fn with_heap(
     loop {
         let words = |generation: &Generation| generation.header().heap_shape();
         let before = words(&generation);
-        let error = match heap_presence::check(&generation, names, boot) {
+        let error = match heap_presence::check_opened(&generation, names, boot) {
             Ok(()) => return Ok(generation),
             Err(error) => error,
         };
