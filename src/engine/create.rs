@@ -42,7 +42,7 @@ use crate::engine::version;
 use crate::engine::write::cache_words;
 
 /// Bytes that are allocated for a new segment.
-const SEGMENT_START: u64 = 8 * 1024;
+const SEGMENT_START: u64 = 4 * 1024;
 /// Bytes that are allocated for a new roster.
 const ROSTER_START: u64 = 4096;
 /// The smallest capacity of a segment, unless the largest is smaller still.

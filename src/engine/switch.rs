@@ -356,7 +356,7 @@ fn stage(old: &Mutator, heap: Heap, geometry: Geometry, capacity: u64) -> WriteR
     let (from, access) = (&old.generation, old.access()?);
     let fresh_heap = heap == Heap::Fresh;
     let plan = Plan {
-        geometry,
+        geometry: geometry.for_capacity(capacity),
         hash_kind: from.hash_kind,
         // Another seed whenever all keys are hashed again: keys chosen against the old one lose
         // their effect.
@@ -421,9 +421,17 @@ pub(crate) fn carry_copied_totals(fresh: &Generation, from: Header<'_>) {
     }
 }
 
-/// Rebuilds the index with regions of twice the slots, or four times, up to the maximum.
+/// Rebuilds the index with regions of twice the slots, or four times, up to the maximum; a small one
+/// in the usual shape.
 pub(crate) fn reindex_larger(old: &mut Mutator) -> WriteResult<Mutator> {
-    let mut geometry = *old.generation.table.geometry();
+    let old_geometry = *old.generation.table.geometry();
+    let mut geometry = old_geometry.grown();
+    if geometry != old_geometry {
+        match reindex(old, geometry) {
+            Err(Abort::Enlarge) => {}
+            other => return other,
+        }
+    }
     loop {
         if geometry.region_slots * 2 > *Geometry::REGION_SLOTS.end() {
             let limit = u64::from(geometry.region_slots) << geometry.directory_bits;
