@@ -399,7 +399,9 @@ fn copy_with_holes(kind: Kind, reader: &str) {
     };
     let source = tempfile::tempdir().expect("a directory");
     // A table with holes of its own, so that opening already needs room.
-    let cache = Options::new().region_slots(512).open(source.path().join("cache"));
+    let cache = Options::new()
+        .region_slots(512)
+        .open(source.path().join("cache"));
     let cache = cache.expect("a cache");
     for i in 0..ZEROS {
         cache.put(&key(i), &zeros(i)).expect("a put");

@@ -176,7 +176,7 @@ fn unflushed_cache_outlives_its_roster() {
         |path| std::fs::remove_file(path).unwrap(),
         |path| std::fs::write(path, b"").unwrap(),
         write_blank,
-        |path| std::fs::rename(path, path.with_extension("roster.new")).unwrap(),
+        |path| crate::os::files::rename(path, &path.with_extension("roster.new")).unwrap(),
     ];
     for take_roster in take {
         let scratch = scratch();
@@ -245,7 +245,7 @@ fn undone_creation_is_done_again() {
     }
     assert!(cache.stats().unwrap().segments > 1);
     drop(cache);
-    std::fs::rename(scratch.path(), scratch.path().with_extension("new")).unwrap();
+    crate::os::files::rename(scratch.path(), &scratch.path().with_extension("new")).unwrap();
     let reader = Options::new().read_only(true).open(scratch.path());
     assert!(matches!(
         reader.as_ref().map_err(crate::Error::kind),
@@ -263,7 +263,7 @@ fn undone_creation_is_done_again() {
     let cache = scratch.open(&tiny());
     cache.flush().unwrap();
     drop(cache);
-    std::fs::rename(scratch.path(), scratch.path().with_extension("new")).unwrap();
+    crate::os::files::rename(scratch.path(), &scratch.path().with_extension("new")).unwrap();
     let error = tiny().open(scratch.path()).unwrap_err();
     assert!(error.is_corruption(), "{error}");
 }
