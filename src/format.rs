@@ -97,6 +97,35 @@ impl Geometry {
     pub(crate) const MAX_INLINE_KEY: u32 = 1024;
     pub(crate) const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 16 * 1024..=16 << 30;
 
+    /// Slots in a region, and bits of the directory, of a cache that begins small: room for some 200
+    /// entries. A cache of this shape outgrows it; see [`Self::grown`].
+    pub(crate) const SMALL: (u32, u32) = (16, 5);
+    /// Slots in a region, unless the caller chooses another number.
+    pub(crate) const USUAL_SLOTS: u32 = 512;
+    /// Entries for which a small table does.
+    const SMALL_ENTRIES: u64 = 128;
+
+    /// Returns the geometry that a table has once it outgrows its small beginning; the same, if it has
+    /// no small one.
+    pub(crate) fn grown(self) -> Self {
+        if (self.region_slots, self.directory_bits) != Self::SMALL {
+            return self;
+        }
+        Self {
+            region_slots: Self::USUAL_SLOTS,
+            directory_bits: MAX_DIRECTORY_BITS,
+            ..self
+        }
+    }
+
+    /// Returns the geometry of a table with room for so many entries.
+    pub(crate) fn for_capacity(self, entries: u64) -> Self {
+        match entries <= Self::SMALL_ENTRIES {
+            true => self,
+            false => self.grown(),
+        }
+    }
+
     /// Returns the name of an invalid number. `None` if all are valid.
     pub(crate) fn fault(&self) -> Option<Corruption> {
         if !Self::REGION_SLOTS.contains(&self.region_slots) || !self.region_slots.is_power_of_two()
@@ -136,7 +165,7 @@ impl Geometry {
 
     /// Returns the offset of the first region in the index file.
     pub(crate) fn regions_at(&self) -> u64 {
-        (index::PAGE + self.directory_bytes()).next_multiple_of(index::PAGE)
+        (index::PAGE + self.directory_bytes()).next_multiple_of(region::ALIGNMENT)
     }
 
     /// Returns the bytes of a slot.

@@ -34,7 +34,7 @@ class Cache:
         self.expiring = variant == 3
         if (kind, flags & ~7) != (1, 0) or (variant, flags & 4) not in ((1, 0), (3, 4)) or check != xxh3(b"mmapcache hash check", seed=self.seed):
             raise Corrupt("hash kind, flags, variant or hash check")
-        self.body, self.regions = 40 + inline, 4096 + (8 * 2**self.bits + 4095) // 4096 * 4096
+        self.body, self.regions = 40 + inline, 4096 + (8 * 2**self.bits + 63) // 64 * 64
         self.size = 64 + self.slots * (10 + self.body)
     def poll(self):  # step 2
         poll = self.index.word(128)

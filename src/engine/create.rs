@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Corruption, Error, ErrorKind, Result};
-use crate::format::index::{HeapHome, IndexHeader, PAGE};
+use crate::format::index::{HeapHome, HeapLocation, IndexHeader, PAGE};
 use crate::format::region::{DirectoryEntry, RegionShape, RegionStateWord};
 use crate::format::roster::RosterHeader;
 use crate::format::seal::SealedHeader;
@@ -22,6 +22,7 @@ use crate::heap::Segment;
 use crate::index::roster::Roster;
 use crate::index::table::Table;
 use crate::lock::LockDeadline;
+use crate::os::boot_id;
 use crate::os::file_names::{FileNames, Stage};
 use crate::os::files::{self, Access};
 use crate::os::mapped_file::{MappedFile, page_bytes};
@@ -32,14 +33,16 @@ use crate::engine::file_identity::FileTimes;
 use crate::engine::generation::{FIRST_GENERATION, Generation, Ids, MappedSegments};
 use crate::engine::locking;
 use crate::engine::open;
-use crate::engine::options::Options;
+use crate::engine::options::{Durability, Options};
 use crate::engine::segment_numbers::{Extent, is_there};
-use crate::engine::staging::{discard_listed, discard_staged, finish_renames, left_without_index};
+use crate::engine::staging::{
+    discard_listed, discard_staged, discard_undone, finish_renames, left_without_index, lost_roster,
+};
 use crate::engine::version;
 use crate::engine::write::cache_words;
 
 /// Bytes that are allocated for a new segment.
-const SEGMENT_START: u64 = 8 * 1024;
+const SEGMENT_START: u64 = 4 * 1024;
 /// Bytes that are allocated for a new roster.
 const ROSTER_START: u64 = 4096;
 /// The smallest capacity of a segment, unless the largest is smaller still.
@@ -175,21 +178,25 @@ fn lay_out(table: &Table, depth: u32) -> Result<()> {
 }
 
 fn create_roster(names: &FileNames, plan: &Plan, file: File) -> Result<Roster> {
-    let path = names.roster(Stage::New);
-    let mapped = MappedFile::created(file, &path);
-    mapped.allocate(0, ROSTER_START)?;
-    let header = RosterHeader {
-        cache_id: plan.ids.cache,
-        roster_id: plan.ids.roster,
-        generation: plan.ids.generation,
-        ..bytemuck::Zeroable::zeroed()
-    };
-    write_header(mapped.file(), &path, &header)?;
-    let roster = Roster::new(mapped)?;
+    let roster = empty_roster(&names.roster(Stage::New), plan.ids, file)?;
     if plan.capacity > 0 {
         roster.allocate(plan.roster_bytes() / size_of::<u32>() as u64)?;
     }
     Ok(roster)
+}
+
+/// Makes a new file the roster of a generation, without a position.
+fn empty_roster(path: &Path, ids: Ids, file: File) -> Result<Roster> {
+    let mapped = MappedFile::created(file, path);
+    mapped.allocate(0, ROSTER_START)?;
+    let header = RosterHeader {
+        cache_id: ids.cache,
+        roster_id: ids.roster,
+        generation: ids.generation,
+        ..bytemuck::Zeroable::zeroed()
+    };
+    write_header(mapped.file(), path, &header)?;
+    Roster::new(mapped)
 }
 
 /// Creates the file of a segment and maps it. H3: only a complete file gets its final name.
@@ -286,6 +293,7 @@ pub(crate) fn cache(names: &FileNames, options: &Options) -> Result<Generation> 
     if let Some(path) = left_without_index(names, was_used)? {
         return Err(index_lost(&path));
     }
+    discard_undone(names)?;
     if was_used {
         // An interrupted copy or a power loss may have left any number of files.
         discard_listed(names)?;
@@ -300,6 +308,10 @@ pub(crate) fn cache(names: &FileNames, options: &Options) -> Result<Generation> 
     // From here on it is a cache; if the renames fail here, the next writer does them.
     let generation = made?;
     finish_renames(names, &generation)?;
+    if options.durability == Durability::Sync || !generation.header().is_marked() {
+        generation.header().note_sync(names.sync_dirs())?;
+        generation.note_visit();
+    }
     generation.unlock();
     drop(generation);
     open::generation(names, true)
@@ -330,9 +342,7 @@ fn files_of_cache(names: &FileNames, options: &Options) -> Result<Generation> {
     }
     generation.header().set_renames_pending(true);
     Extent::NONE.set_replaced(generation.header());
-    generation.sync_heap()?;
-    generation.sync_index()?;
-    names.sync_dirs()?;
+    sync_new_cache(&generation, names)?;
     // From the rename on other processes can open the cache, and even replace it. The lock keeps
     // them from that until its files have their final names.
     if let Some(lock) = &generation.lock {
@@ -346,6 +356,63 @@ fn files_of_cache(names: &FileNames, options: &Options) -> Result<Generation> {
     }
     files::rename_new(&names.index(Stage::New), &names.index(Stage::Final))?;
     Ok(generation)
+}
+
+/// Syncs what a power loss must leave of a cache that promises nothing yet: an index that says so. The
+/// index is marked as dirty before, so the first change has nothing to sync, and after a power loss the
+/// next writer takes what it finds of the other files.
+fn sync_new_cache(generation: &Generation, names: &FileNames) -> Result<()> {
+    let is_marked = mark_new(generation, boot_id::id()?);
+    if !is_marked || names.heap_home() == HeapLocation::Elsewhere {
+        // A heap elsewhere that is not there counts as not mounted.
+        generation.sync_heap()?;
+        names.sync_heap_dir()?;
+    }
+    if !is_marked {
+        generation.roster.file().sync()?;
+    }
+    generation.table.sync()?;
+    if !is_marked {
+        names.sync_index_dir()?;
+    }
+    Ok(())
+}
+
+/// Marks a generation that no other process can see yet as dirty, under this boot. Returns false if the
+/// system does not say which boot it is: then no mark would tell this boot from another.
+pub(crate) fn mark_new(generation: &Generation, boot: [u64; 2]) -> bool {
+    let is_known = boot != [0; 2];
+    if is_known {
+        let words = generation.header().new_file_words();
+        words.begin_dirty(boot, generation.inode, generation.seen.born);
+    }
+    is_known
+}
+
+/// Gives a cache an empty roster in place of one that a power loss took before anything was flushed:
+/// the next writer rebuilds it. Returns false if that is not what the error of an opening was about.
+pub(crate) fn restore_roster(names: &FileNames, options: &Options) -> Result<bool> {
+    let boot = boot_id::id()?;
+    if lost_roster(names, boot)?.is_none() {
+        return Ok(false);
+    }
+    let _creation = locking::lock_creation(names, options)?;
+    // Another process may have done it since.
+    let Some(ids) = lost_roster(names, boot)? else {
+        return Ok(true);
+    };
+    let (path, target) = (names.roster(Stage::New), names.roster(Stage::Final));
+    refuse_foreign(&target, RosterHeader::MAGIC)?;
+    files::remove_stale(&path, RosterHeader::MAGIC)?;
+    let index = names.index(Stage::Final);
+    let access = Access::of(&files::open(&index, false)?, &index)?;
+    let made = empty_roster(&path, ids, files::create(&path, &access)?);
+    made.and_then(|_| files::rename(&path, &target))
+        .inspect_err(|_| {
+            let _ = files::remove(&path);
+        })?;
+    log::warn!("{}: lost with the power, created again", target.display());
+    Ok(true)
 }
 
 /// Returns the error for a file of a cache that has no index.

@@ -41,7 +41,11 @@ pub(crate) struct FileTimes {
     pub latest: u64,
     /// When the index file was created; 0 if the file system does not say.
     pub born: u64,
-    /// Whether the files need not be searched for holes: a writer of this boot has filled them.
+    /// The first of these segments, and one past the last, that were there and not changed since the
+    /// tick of the clock in which the last writer left.
+    pub left: (u16, u16),
+    /// Whether the files are as a writer of this boot left them. Then they need not be searched for
+    /// holes: it has filled them.
     pub is_filled: bool,
 }
 
@@ -58,21 +62,13 @@ impl Times {
             written: nanos(meta.mtime(), meta.mtime_nsec()),
         }
     }
-
-    /// Returns the times of an open file; zeros if they cannot be read.
-    fn of_file(file: &File) -> Self {
-        file.metadata()
-            .map_or(Self::default(), |meta| Self::of(&meta))
-    }
 }
 
 impl FileTimes {
     /// Returns the times for an index that is being created: only when it was created.
     pub(crate) fn of_new(index: &File) -> Self {
-        let born = index.metadata().ok().and_then(|meta| meta.created().ok());
-        let born = born.and_then(|born| born.duration_since(UNIX_EPOCH).ok());
         Self {
-            born: born.map_or(0, |born| born.as_nanos() as u64),
+            born: index.metadata().map_or(0, |meta| born(&meta)),
             ..Self::default()
         }
     }
@@ -80,23 +76,41 @@ impl FileTimes {
     /// Reads the times of an open index and of the files that it names. The caller has not stored to
     /// them yet, which would change the times.
     pub(crate) fn of(names: &FileNames, index: &File, header: Header<'_>) -> Self {
-        let path = |path: &std::path::Path| {
-            std::fs::symlink_metadata(path).map_or(Times::default(), |meta| Times::of(&meta))
-        };
+        let meta = |path: &std::path::Path| std::fs::symlink_metadata(path).ok();
+        let times = |meta: Option<&Metadata>| meta.map_or(Times::default(), Times::of);
         let last = header.reserved().segment;
-        let before = (header.oldest().max(last.saturating_sub(SEGMENTS))..last)
-            .map(|number| path(&names.segment(number, Stage::Final)).changed)
-            .max();
+        let first = header.oldest().max(last.saturating_sub(SEGMENTS));
+        let (mut left, mut before, mut tail) = ((first, first), 0, Times::default());
+        for number in first..=last {
+            before = before.max(tail.changed);
+            let segment = meta(&names.segment(number, Stage::Final));
+            tail = times(segment.as_ref());
+            let is_left =
+                segment.is_some_and(|meta| meta.is_file()) && tail.changed < header.visited();
+            if is_left && left.1 == number {
+                left.1 = number.saturating_add(1);
+            }
+        }
+        let index = index.metadata().ok();
         let mut seen = Self {
-            index: Times::of_file(index),
-            roster: path(&names.roster(Stage::Final)),
-            tail: path(&names.segment(last, Stage::Final)),
-            ..Self::of_new(index)
+            index: times(index.as_ref()),
+            roster: times(meta(&names.roster(Stage::Final)).as_ref()),
+            tail,
+            left,
+            born: index.as_ref().map_or(0, born),
+            ..Self::default()
         };
         let files = [seen.index, seen.roster, seen.tail].map(|times| times.changed);
-        seen.latest = files.into_iter().chain(before).max().unwrap_or(0);
+        seen.latest = files.into_iter().fold(before, u64::max);
         seen
     }
+}
+
+/// Returns when a file was created; 0 if the file system does not say.
+fn born(meta: &Metadata) -> u64 {
+    let born = meta.created().ok();
+    let born = born.and_then(|born| born.duration_since(UNIX_EPOCH).ok());
+    born.map_or(0, |born| born.as_nanos() as u64)
 }
 
 /// Returns the latest time that the last writer's own stores can have given a file.

@@ -471,7 +471,9 @@ impl Handle {
             heap_presence::check(generation, &self.names, self.boot)?;
             self.heap_found.store(inode, Relaxed);
         }
-        if header.renames_pending() {
+        // A power loss may have taken names of a cache that was never flushed.
+        let is_unnamed = !header.is_flushed() && generation.is_from_elsewhere(self.boot);
+        if header.renames_pending() || is_unnamed {
             finish_renames(&self.names, generation)?;
         }
         heap_presence::note_home(header, &self.names);
@@ -529,7 +531,14 @@ pub(crate) fn refuse_network(names: &FileNames, options: &Options) -> Result<()>
 }
 
 fn open_or_create(names: &FileNames, options: &Options) -> Result<Generation> {
-    let opened = open::generation(names, !options.read_only);
+    let mut opened = open::generation(names, !options.read_only);
+    if let Err(error) = &opened
+        && error.is_corruption()
+        && !options.read_only
+        && create::restore_roster(names, options)?
+    {
+        opened = open::generation(names, true);
+    }
     match opened {
         Ok(_) if options.create_new => Err(ErrorKind::AlreadyExists.at(&names.cache())),
         Err(error)
@@ -569,7 +578,7 @@ fn with_heap(
     loop {
         let words = |generation: &Generation| generation.header().heap_shape();
         let before = words(&generation);
-        let error = match heap_presence::check(&generation, names, boot) {
+        let error = match heap_presence::check_opened(&generation, names, boot) {
             Ok(()) => return Ok(generation),
             Err(error) => error,
         };

@@ -83,7 +83,6 @@ impl Default for Options {
 impl Options {
     /// 24 bytes of key make the body of a slot one cache line of 64 bytes.
     const INLINE_KEY: u32 = 24;
-    const REGION_SLOTS: u32 = 512;
     const MAX_SEGMENT_BYTES: u64 = 1 << 30;
 
     /// Returns the default options; each setter states its default.
@@ -205,8 +204,8 @@ impl Options {
 
     /// Sets the slots of a region, the unit (bucket) by which the index grows: a power of two from 16 to
     /// 1,024. A large cache enlarges its regions by itself, so this is a minimum: a value above the
-    /// stored one is [`ErrorKind::OptionMismatch`], a smaller one is ignored. Default: 512, or the
-    /// stored value.
+    /// stored one is [`ErrorKind::OptionMismatch`], a smaller one is ignored. Default: the stored value;
+    /// a new cache without a [`capacity`](Self::capacity) has 16, and 512 from some 200 entries on.
     pub fn region_slots(&mut self, slots: u32) -> &mut Self {
         self.region_slots = Some(slots);
         self
@@ -338,7 +337,7 @@ impl Options {
 
     /// Opens the cache at `path`, or creates it.
     ///
-    /// Takes a few system calls, and for a handle that writes four more for each heap segment. Reads the
+    /// Takes a few system calls, and for a handle that writes one to four more for each heap segment. Reads the
     /// whole heap only to recover: after a power loss with unsynced writes, or if the files are a copy.
     ///
     /// # Errors
@@ -368,7 +367,7 @@ impl Options {
     /// Returns the geometry of a cache that is created with these options.
     pub(crate) fn geometry(&self, path: &Path) -> Result<Geometry> {
         let geometry = Geometry {
-            region_slots: self.region_slots.unwrap_or(Self::REGION_SLOTS),
+            region_slots: self.region_slots.unwrap_or(Geometry::USUAL_SLOTS),
             inline_key: match self.variant {
                 Variant::Versioned | Variant::Expiring => {
                     self.inline_key.unwrap_or(Self::INLINE_KEY)
@@ -390,7 +389,7 @@ impl Options {
             .at(path))
         };
         match geometry.fault() {
-            None => Ok(geometry),
+            None => Ok(self.small(geometry)),
             Some(Corruption::RegionSlots) => refused(
                 "region_slots",
                 geometry.region_slots.into(),
@@ -409,8 +408,25 @@ impl Options {
         }
     }
 
+    /// Returns the small beginning of a geometry, if the caller asked neither for regions of a size nor
+    /// for room.
+    fn small(&self, geometry: Geometry) -> Geometry {
+        let (region_slots, directory_bits) = Geometry::SMALL;
+        let small = Geometry {
+            region_slots,
+            directory_bits,
+            ..geometry
+        };
+        let is_left_open = self.region_slots.is_none() && small.grown() == geometry;
+        match is_left_open {
+            true => small.for_capacity(self.capacity),
+            false => geometry,
+        }
+    }
+
     /// Returns the capacity, if a table of this geometry can have that many slots.
     pub(crate) fn capacity_within(&self, geometry: &Geometry, path: &Path) -> Result<u64> {
+        let geometry = geometry.for_capacity(self.capacity);
         let most = u64::from(geometry.region_slots) << geometry.directory_bits;
         if self.capacity <= most {
             return Ok(self.capacity);
@@ -465,7 +481,7 @@ impl Options {
             (
                 "region_slots",
                 self.region_slots.map(u64::from),
-                u64::from(found.region_slots),
+                u64::from(found.grown().region_slots),
             ),
             (
                 "inline_key_bytes",

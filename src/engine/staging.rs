@@ -4,10 +4,11 @@
 //! Also what an interrupted copy or creation left. This file alone stores `renames_pending`. May
 //! call `engine::segment_numbers`, `engine::generation` and everything below them.
 
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::Result;
-use crate::format::index::IndexHeader;
+use crate::format::index::{IndexHeader, PAGE};
 use crate::format::roster::RosterHeader;
 use crate::format::seal::SealedHeader;
 use crate::format::segment::SegmentHeader;
@@ -15,9 +16,10 @@ use crate::index::header::Header;
 use crate::lock;
 use crate::os::file_names::{FileNames, Stage};
 use crate::os::files;
+use crate::sync::Word;
 
-use crate::engine::file_header::{read_sealed, refuse_other_segment};
-use crate::engine::generation::Generation;
+use crate::engine::file_header::{inode_of, read_sealed, refuse_other_segment};
+use crate::engine::generation::{FIRST_GENERATION, Generation, Ids};
 use crate::engine::segment_numbers::{Extent, is_there, left_segment, staged_numbers};
 
 /// Removes what an interrupted creation, copy or switch left under staged names. `heap` is the
@@ -86,12 +88,16 @@ impl Drop for DiscardOnPanic<'_> {
 /// Gives the files of a committed generation their final names, and removes those of the generation
 /// before it.
 ///
-/// The index names the ids of its files (G1), so any later writer can do this, and do it again.
+/// The index names the ids of its files (G1), so any later writer can do this, and do it again. Names
+/// of a cache that was never flushed are synced by the first flush.
 pub(crate) fn finish_renames(names: &FileNames, generation: &Generation) -> Result<()> {
+    let header = generation.header();
+    let is_promised = header.is_flushed();
     // G2: the writer that committed may have been killed. The commit must be on the disk before
     // anything that the old generation needs is removed.
-    let header = generation.header();
-    header.note_sync(names.sync_index_dir())?;
+    if is_promised {
+        header.note_sync(names.sync_index_dir())?;
+    }
     // A rename moves the time of the file.
     generation.note_visit();
     let ids = generation.ids;
@@ -130,9 +136,12 @@ pub(crate) fn finish_renames(names: &FileNames, generation: &Generation) -> Resu
         }
     }
     generation.note_visit();
-    names.sync_dirs()?;
-    generation.note_visit();
-    // G1: all files have their final names on the disk.
+    if is_promised {
+        names.sync_dirs()?;
+        generation.note_visit();
+    }
+    // G1: all files have their final names; after a power loss, those of a cache that was never
+    // flushed get them again.
     header.set_renames_pending(false);
     Ok(())
 }
@@ -145,18 +154,107 @@ pub(crate) fn expect_renames(header: Header<'_>) {
 /// Returns a file of a cache that is there without its index: then the index is lost. `was_used` as
 /// for [`left_segment`].
 ///
-/// The roster gets its final name only after the index did.
+/// The roster gets its final name only after the index did, except in what [`undone_creation`] finds.
 pub(crate) fn left_without_index(names: &FileNames, was_used: bool) -> Result<Option<PathBuf>> {
+    let undone = undone_creation(names)?;
     if let Some(number) = left_segment(names, was_used)? {
         let path = names.segment(number, Stage::Final);
         if files::is_ours(&path, SegmentHeader::MAGIC)? {
             // A segment of a newer release is an error of its own.
-            read_sealed::<SegmentHeader>(&path)?;
-            return Ok(Some(path));
+            let header = read_sealed::<SegmentHeader>(&path)?;
+            let is_undone = header.is_some_and(|header| {
+                undone.is_some_and(|ids| ids.cache == header.cache_id && ids.heap == header.heap_id)
+            });
+            if !is_undone {
+                return Ok(Some(path));
+            }
         }
     }
     let roster = names.roster(Stage::Final);
-    Ok(read_sealed::<RosterHeader>(&roster)?.map(|_| roster))
+    Ok(read_sealed::<RosterHeader>(&roster)?
+        .filter(|header| undone.is_none_or(|ids| ids.cache != header.cache_id))
+        .map(|_| roster))
+}
+
+/// Returns the ids of a cache whose creation a power loss took back in part: its index, synced before
+/// its rename, has its first name again, and other files may have their final ones. Nothing of it was
+/// flushed, and no process of this boot can have opened it.
+fn undone_creation(names: &FileNames) -> Result<Option<Ids>> {
+    let index = read_index(&names.index(Stage::New))?;
+    Ok(index
+        .filter(|(ids, words)| {
+            let is_flushed = Header::new(words).is_none_or(|header| header.is_flushed());
+            ids.generation == FIRST_GENERATION && !is_flushed
+        })
+        .map(|(ids, _)| ids))
+}
+
+/// Removes the files with final names of a creation that a power loss took back in part. The caller
+/// holds the creation lock, has found no index at the path, and removes the staged files afterwards:
+/// their index is the proof, so it goes last.
+pub(crate) fn discard_undone(names: &FileNames) -> Result<()> {
+    let Some(ids) = undone_creation(names)? else {
+        return Ok(());
+    };
+    let mut found = Vec::new();
+    for number in names.segment_numbers()? {
+        if heap_id(&names.segment(number, Stage::Final), ids.cache)? == Some(ids.heap) {
+            found.push(names.segment(number, Stage::Final));
+        }
+    }
+    if roster_id(&names.roster(Stage::Final), ids.cache)?.is_some() {
+        found.push(names.roster(Stage::Final));
+    }
+    found.iter().try_for_each(|path| files::remove(path))?;
+    match found.is_empty() {
+        true => Ok(()),
+        false => names.sync_dirs(),
+    }
+}
+
+/// Returns the ids of the cache at the path if it has no roster, and a power loss explains that:
+/// nothing was ever flushed, and the index was last written to under another boot.
+pub(crate) fn lost_roster(names: &FileNames, boot: [u64; 2]) -> Result<Option<Ids>> {
+    let path = names.index(Stage::Final);
+    let Some((ids, words)) = read_index(&path)? else {
+        return Ok(None);
+    };
+    let inode = inode_of(&files::open(&path, false)?, &path)?;
+    let is_explained = Header::new(&words).is_some_and(|header| {
+        let is_here = header.is_from_here(boot, inode) || header.is_copied(boot, inode);
+        header.is_dirty() && !header.is_flushed() && !is_here
+    });
+    for stage in [Stage::Final, Stage::New] {
+        if !is_explained || roster_id(&names.roster(stage), ids.cache)? == Some(ids.roster) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(ids))
+}
+
+/// Returns the ids and the header page of an index; `None` if there is none at the path, or one of
+/// which a part is missing.
+fn read_index(path: &Path) -> Result<Option<(Ids, Vec<Word>)>> {
+    let Some(header) = read_sealed::<IndexHeader>(path)? else {
+        return Ok(None);
+    };
+    let mut page = vec![0; PAGE as usize];
+    let file = files::open(path, false)?;
+    if file.read_exact_at(&mut page, 0).is_err() {
+        return Ok(None);
+    }
+    let words = page.chunks_exact(8).map(|bytes| {
+        Word::new(u64::from_le_bytes(
+            bytes.try_into().expect("eight bytes each"),
+        ))
+    });
+    let ids = Ids {
+        cache: header.cache_id,
+        generation: header.generation,
+        heap: header.heap_id,
+        roster: header.roster_id,
+    };
+    Ok(Some((ids, words.collect())))
 }
 
 /// Returns the heap id of a segment file of this cache.

@@ -104,7 +104,13 @@ fn replace_index(
     clear_staged_names(handle, mutator)?;
     map_known(mutator)?;
     let built = build(mutator).and_then(|fresh| {
-        Extent::NONE.set_replaced(fresh.generation.header());
+        let header = fresh.generation.header();
+        Extent::NONE.set_replaced(header);
+        // Of a cache that was never flushed no file but the index is promised, now as before.
+        let old = mutator.generation.header();
+        if old.is_marked() && !old.is_flushed() && !old.sync_failed() {
+            create::mark_new(&fresh.generation, handle.boot);
+        }
         Ok(commit_and_follow(handle, mutator, &fresh)?)
     });
     if built.is_err() {
@@ -253,7 +259,8 @@ pub(crate) fn commit_new(names: &FileNames, generation: &Generation) -> Result<(
     files::rename_new(&names.index(Stage::New), &names.index(Stage::Final))
 }
 
-/// Syncs all files of a finished generation, and takes its lock before another process can.
+/// Syncs all files of a finished generation, or only the index of one that is marked as dirty, and
+/// takes its lock before another process can.
 fn make_ready(
     names: &FileNames,
     generation: &Generation,
@@ -271,6 +278,28 @@ fn make_ready(
     }
     // To a reader that polls it, replacing everything is a change too, even by nothing.
     publish::count_change(generation.header());
+    if generation.header().is_marked() {
+        debug_assert!(heap == Heap::Kept && !generation.header().is_flushed());
+        generation.table.sync()?;
+    } else {
+        sync_all(names, generation, heap, old)?;
+    }
+    // No process can know the new inode yet, so this never waits.
+    if let Some(lock) = &generation.lock {
+        let at_once = LockDeadline::new(Some(Duration::ZERO));
+        acquire(lock, Some(generation.header()), &at_once, names)?;
+        generation.note_visit();
+    }
+    Ok(())
+}
+
+/// Syncs all files of a finished generation, which then counts as flushed.
+fn sync_all(
+    names: &FileNames,
+    generation: &Generation,
+    heap: Heap,
+    old: Option<Header<'_>>,
+) -> Result<()> {
     // Of a kept heap: after a failed sync the system counts its pages as clean, but they are not
     // written.
     let shared = old.filter(|_| heap == Heap::Kept);
@@ -281,14 +310,7 @@ fn make_ready(
     durability::set_all_synced(header, header.tail());
     debug_assert!(header.renames_pending() && header.is_flushed());
     generation.sync_index()?;
-    note_sync(old, names.sync_dirs())?;
-    // No process can know the new inode yet, so this never waits.
-    if let Some(lock) = &generation.lock {
-        let at_once = LockDeadline::new(Some(Duration::ZERO));
-        acquire(lock, Some(generation.header()), &at_once, names)?;
-        generation.note_visit();
-    }
-    Ok(())
+    note_sync(old, names.sync_dirs())
 }
 
 fn note_sync(header: Option<Header<'_>>, synced: Result<()>) -> Result<()> {
@@ -334,7 +356,7 @@ fn stage(old: &Mutator, heap: Heap, geometry: Geometry, capacity: u64) -> WriteR
     let (from, access) = (&old.generation, old.access()?);
     let fresh_heap = heap == Heap::Fresh;
     let plan = Plan {
-        geometry,
+        geometry: geometry.for_capacity(capacity),
         hash_kind: from.hash_kind,
         // Another seed whenever all keys are hashed again: keys chosen against the old one lose
         // their effect.
@@ -399,9 +421,17 @@ pub(crate) fn carry_copied_totals(fresh: &Generation, from: Header<'_>) {
     }
 }
 
-/// Rebuilds the index with regions of twice the slots, or four times, up to the maximum.
+/// Rebuilds the index with regions of twice the slots, or four times, up to the maximum; a small one
+/// in the usual shape.
 pub(crate) fn reindex_larger(old: &mut Mutator) -> WriteResult<Mutator> {
-    let mut geometry = *old.generation.table.geometry();
+    let old_geometry = *old.generation.table.geometry();
+    let mut geometry = old_geometry.grown();
+    if geometry != old_geometry {
+        match reindex(old, geometry) {
+            Err(Abort::Enlarge) => {}
+            other => return other,
+        }
+    }
     loop {
         if geometry.region_slots * 2 > *Geometry::REGION_SLOTS.end() {
             let limit = u64::from(geometry.region_slots) << geometry.directory_bits;

@@ -4,6 +4,8 @@
 
 /// Bytes before a region's control bytes.
 pub(crate) const HEADER_BYTES: usize = 64;
+/// The first region begins at a multiple of this.
+pub(crate) const ALIGNMENT: u64 = 64;
 
 /// Positions in a region's header, in words.
 pub(crate) mod word {

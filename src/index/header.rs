@@ -813,6 +813,14 @@ impl NewFileWords<'_> {
         store(&self.0[word::HEAP_HOME], home.to_word());
     }
 
+    /// Marks the new file as dirty, as [`SessionWords::mark_dirty`] does. The caller syncs the file
+    /// before another process can see it.
+    pub(crate) fn begin_dirty(&self, boot: [u64; 2], file: (u64, u64), born: u64) {
+        let words = SessionWords(self.0);
+        words.mark_dirty(boot, file, born);
+        words.set_mark_synced();
+    }
+
     /// Begins an empty heap at a place.
     pub(crate) fn begin_heap(&self, first: HeapAddr) {
         let end = HeapEndWords(self.0);

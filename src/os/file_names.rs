@@ -170,7 +170,9 @@ impl FileNames {
     /// Returns the path of a file in a directory that several machines may have mounted, and advice
     /// for the user. `None` if both directories belong to this machine alone.
     pub(crate) fn shared_by_machines(&self) -> Option<(&Path, &'static str)> {
-        [&self.index, &self.heap].into_iter().find_map(|path| {
+        let is_one = parent(&self.heap) == parent(&self.index);
+        let heap = Some(&self.heap).filter(|_| !is_one);
+        [&self.index].into_iter().chain(heap).find_map(|path| {
             let what = files::shared_by_machines(parent(path))?;
             Some((path.as_path(), what))
         })

@@ -65,18 +65,6 @@ pub(crate) struct WindowLayout {
 const FIRST_LEAST: u64 = 1 << 18;
 
 impl WindowLayout {
-    /// Returns the units of the first window, as a power of two, for a file that has `len` bytes of
-    /// this part.
-    ///
-    /// As large as possible, because access to the first window is fastest. If the process's address
-    /// space is limited, twice the bytes that the file has.
-    fn first_log2(&self, len: u64) -> u32 {
-        match address_limit() {
-            Some(_) => self.log2_of(len.saturating_mul(2)),
-            None => self.first_log2,
-        }
-    }
-
     /// Returns the units for so many bytes, as a power of two.
     fn log2_of(&self, bytes: u64) -> u32 {
         let units = bytes.max(FIRST_LEAST).div_ceil(self.unit_bytes);
@@ -161,17 +149,7 @@ impl MappedWords {
     /// Maps the first window of a file.
     pub(crate) fn new(file: Arc<MappedFile>, layout: WindowLayout) -> Result<Self> {
         debug_assert!(layout.base.is_multiple_of(8) && layout.unit_bytes.is_multiple_of(8));
-        let len = file.len()?.saturating_sub(layout.base);
-        let least = layout.log2_of(len.min(layout.unit_bytes << layout.first_log2));
-        let mut first_log2 = layout.first_log2(len);
-        let first = loop {
-            let units = layout.units.min(1 << first_log2);
-            match map_file(&file, layout.base, units * layout.unit_bytes) {
-                // The process may not need as much as it may not map.
-                Err(_) if first_log2 > least => first_log2 -= 1,
-                mapped => break mapped?,
-            }
-        };
+        let (first_log2, first) = first_window(&file, layout)?;
         let others = window_of(layout.units.saturating_sub(1), first_log2).0;
         debug_assert!(first.words as u64 * 8 >= layout.unit_bytes.min(FIRST_LEAST));
         let memory = Self {
@@ -328,6 +306,31 @@ impl MappedWords {
         let most = (self.unit_bytes * self.units) & !7;
         debug_assert!(grown >= (bytes & !7).min(most), "H2: {grown} of {bytes}");
         Ok(())
+    }
+}
+
+/// Maps the first window of a file. Returns its units, as a power of two.
+///
+/// As large as possible, because access to the first window is fastest. If the process's address
+/// space is limited, twice the bytes that the file has.
+fn first_window(file: &MappedFile, layout: WindowLayout) -> Result<(u32, Window)> {
+    let len = || Ok::<_, Error>(file.len()?.saturating_sub(layout.base));
+    let mut first_log2 = match address_limit() {
+        Some(_) => layout.log2_of(len()?.saturating_mul(2)),
+        None => layout.first_log2,
+    };
+    loop {
+        let units = layout.units.min(1 << first_log2);
+        let error = match map_file(file, layout.base, units * layout.unit_bytes) {
+            Ok(first) => return Ok((first_log2, first)),
+            Err(error) => error,
+        };
+        // The process may not need as much as it may not map.
+        let least = layout.log2_of(len()?.min(layout.unit_bytes << layout.first_log2));
+        if first_log2 <= least {
+            return Err(error);
+        }
+        first_log2 -= 1;
     }
 }
 

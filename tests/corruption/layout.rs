@@ -102,7 +102,7 @@ impl Geometry {
     }
 
     pub(crate) fn regions_at(&self) -> usize {
-        (PAGE + (8 << self.directory_bits)).next_multiple_of(PAGE)
+        (PAGE + (8 << self.directory_bits)).next_multiple_of(64)
     }
 
     pub(crate) fn region_bytes(&self) -> usize {

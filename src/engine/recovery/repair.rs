@@ -530,7 +530,7 @@ impl Identity {
 
     fn plan(&self, capacity: u64, access: Access) -> Plan {
         Plan {
-            geometry: self.geometry,
+            geometry: self.geometry.for_capacity(capacity),
             hash_kind: self.hash_kind,
             seed: self.seed,
             ids: Ids {

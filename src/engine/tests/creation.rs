@@ -86,6 +86,188 @@ fn committed_creation_keeps_its_files() {
     assert!(failed > 0);
 }
 
+/// Returns how many files, and how many directories, `work` syncs.
+fn syncs_of(work: impl FnOnce()) -> [usize; 2] {
+    use crate::sync::failpoint::{self, Operation};
+    let counted = std::rc::Rc::new(std::cell::Cell::new([0; 2]));
+    let counter = std::rc::Rc::clone(&counted);
+    failpoint::observe(move |step| {
+        let [files, dirs] = counter.get();
+        match step {
+            Operation::Sync(_) => counter.set([files + 1, dirs]),
+            Operation::SyncDir(_) => counter.set([files, dirs + 1]),
+            _ => {}
+        }
+    });
+    work();
+    failpoint::stop_observing();
+    counted.get()
+}
+
+// A cache that promises nothing about power syncs only its index, before the index gets its name: also
+// when it outgrows its first table.
+#[test]
+fn unpromising_cache_syncs_its_index_only() {
+    let scratch = scratch();
+    let mut options = tiny();
+    options.directory_bits = 2;
+    let open = || scratch.open(&options);
+    assert_eq!(syncs_of(|| drop(open())), [1, 0]);
+    let cache = open();
+    let generation = cache.stats().unwrap().generation;
+    let put_until_larger = || {
+        for i in 0..100_u32 {
+            cache.put(&i.to_le_bytes(), b"v").unwrap();
+        }
+    };
+    let switches = || (cache.stats().unwrap().generation - generation) as usize;
+    let synced = syncs_of(put_until_larger);
+    assert!(switches() > 0);
+    assert_eq!(synced, [switches(), 0]);
+    // A flush syncs heap, roster and index, and the directory; then the index without its mark.
+    assert_eq!(syncs_of(|| cache.flush().unwrap()), [5, 1]);
+    assert_eq!(
+        syncs_of(|| {
+            cache.put(b"k", b"v").unwrap();
+        }),
+        [1, 0]
+    );
+    assert_clean(&cache);
+}
+
+// A durable handle's cache is on the disk when it is open, and its writes are when they return.
+#[test]
+fn durable_cache_syncs_each_write() {
+    let scratch = scratch();
+    let mut options = tiny();
+    options.durability(Durability::Sync);
+    assert_eq!(syncs_of(|| drop(scratch.open(&options))), [1, 1]);
+    let cache = scratch.open(&options);
+    assert_eq!(
+        syncs_of(|| {
+            cache.put(b"k", b"v").unwrap();
+        }),
+        [2, 1]
+    );
+    assert_eq!(
+        syncs_of(|| {
+            cache.put(b"k", b"w").unwrap();
+        }),
+        [1, 0]
+    );
+}
+
+/// Lets the index say that it was last written to under another boot.
+fn boot_again(cache: MmapCache) {
+    let generation = generation_of(&cache);
+    generation.header().corrupt(word::BOOT_ID, 7);
+}
+
+fn write_blank(path: &Path) {
+    let len = path.metadata().unwrap().len();
+    std::fs::write(path, vec![0; len as usize]).unwrap();
+}
+
+// A power loss before the first flush may take the roster, or what it contains. The heap still has
+// the entries.
+#[test]
+fn unflushed_cache_outlives_its_roster() {
+    let take: [fn(&Path); 4] = [
+        |path| std::fs::remove_file(path).unwrap(),
+        |path| std::fs::write(path, b"").unwrap(),
+        write_blank,
+        |path| crate::os::files::rename(path, &path.with_extension("roster.new")).unwrap(),
+    ];
+    for take_roster in take {
+        let scratch = scratch();
+        let cache = scratch.open(&tiny());
+        for i in 0..20_u8 {
+            cache.put(&[i], b"v").unwrap();
+        }
+        boot_again(cache);
+        take_roster(&scratch.path().with_file_name("cache.roster"));
+        let cache = scratch.open(&tiny());
+        assert_eq!(cache.len(), 20);
+        assert_clean(&cache);
+    }
+}
+
+// What was flushed was promised: a lost roster is damage, and so is one that was lost while the system
+// was running.
+#[test]
+fn lost_roster_is_reported() {
+    for is_flushed in [false, true] {
+        let scratch = scratch();
+        let cache = scratch.open(&tiny());
+        cache.put(b"k", b"v").unwrap();
+        if is_flushed {
+            cache.flush().unwrap();
+            cache.put(b"l", b"v").unwrap();
+            boot_again(cache);
+        } else {
+            drop(cache);
+        }
+        std::fs::remove_file(scratch.path().with_file_name("cache.roster")).unwrap();
+        let error = tiny().open(scratch.path()).unwrap_err();
+        assert!(error.is_corruption(), "{error}");
+    }
+}
+
+// A power loss before the first flush may take the heap, or what it contains.
+#[test]
+fn unflushed_cache_outlives_its_heap() {
+    let take: [fn(&Path); 3] = [
+        |path| std::fs::remove_file(path).unwrap(),
+        |path| std::fs::write(path, b"").unwrap(),
+        write_blank,
+    ];
+    for take_heap in take {
+        let scratch = scratch();
+        let cache = scratch.open(&tiny());
+        cache.put(b"k", b"v").unwrap();
+        boot_again(cache);
+        take_heap(&scratch.path().with_file_name("cache.heap"));
+        let cache = scratch.open(&tiny());
+        assert_eq!(cache.len(), 0);
+        cache.put(b"k", b"w").unwrap();
+        assert_clean(&cache);
+    }
+}
+
+// A power loss may take the rename of a new index, and leave those of the other files. Nothing was
+// promised, so the cache is created again.
+#[test]
+fn undone_creation_is_done_again() {
+    let scratch = scratch();
+    let cache = scratch.open(&tiny());
+    for i in 0..100_u8 {
+        cache.put(&[i], &[1; 400]).unwrap();
+    }
+    assert!(cache.stats().unwrap().segments > 1);
+    drop(cache);
+    crate::os::files::rename(scratch.path(), &scratch.path().with_extension("new")).unwrap();
+    let reader = Options::new().read_only(true).open(scratch.path());
+    assert!(matches!(
+        reader.as_ref().map_err(crate::Error::kind),
+        Err(crate::ErrorKind::NotFound)
+    ));
+    let cache = scratch.open(&tiny());
+    assert_eq!(cache.len(), 0);
+    cache.put(b"k", b"v").unwrap();
+    assert_clean(&cache);
+    drop(cache);
+    let dir = scratch.path().parent().unwrap();
+    assert_eq!(std::fs::read_dir(dir).unwrap().count(), 4);
+
+    // Of a cache that was flushed the index is lost, whatever has its first name.
+    let cache = scratch.open(&tiny());
+    cache.flush().unwrap();
+    drop(cache);
+    crate::os::files::rename(scratch.path(), &scratch.path().with_extension("new")).unwrap();
+    let error = tiny().open(scratch.path()).unwrap_err();
+    assert!(error.is_corruption(), "{error}");
+}
+
 // Opening waits for another creator at most as long as the lock timeout.
 #[test]
 fn waiting_for_creator_times_out() {

@@ -3,6 +3,7 @@
 //! Observes counters and files; does not stop splits or cleaning at their steps.
 
 use crate::engine::tests::*;
+use crate::format::Geometry;
 
 // Thousands of entries split regions and rotate segments; all of them are there after reopening.
 #[test]
@@ -137,11 +138,13 @@ fn compacting_shrinks_a_sparse_table() {
     for i in 0..20_000_u32 {
         writer.put(&i.to_le_bytes(), b"v").unwrap();
     }
+    let generation = cache.stats().unwrap().generation;
     for i in 10..20_000_u32 {
         assert!(writer.delete(&i.to_le_bytes()).unwrap());
     }
     drop(writer);
-    assert_eq!(cache.stats().unwrap().generation, 1, "no delete does that");
+    let after = cache.stats().unwrap().generation;
+    assert_eq!(after, generation, "no delete does that");
     cache.compact().unwrap();
     assert_eq!(cache.keys().unwrap().count(), 10);
     assert!(
@@ -152,13 +155,96 @@ fn compacting_shrinks_a_sparse_table() {
     assert_clean(&cache);
 }
 
+/// Returns the bytes that the blocks of a cache's files take.
+fn blocks_of(scratch: &Scratch) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let files = std::fs::read_dir(scratch.path().parent().unwrap()).unwrap();
+    files
+        .map(|file| file.unwrap().metadata().unwrap().blocks() * 512)
+        .sum()
+}
+
+// Two pages of index, one of heap, one of roster.
 #[test]
 fn fresh_cache_takes_little_disk() {
     let scratch = Scratch::new();
     let cache = scratch.open(&Options::new());
-    cache.put(b"k", b"v").unwrap();
+    for i in 0..10_u32 {
+        cache.put(&i.to_le_bytes(), &[1; 100]).unwrap();
+        assert!(blocks_of(&scratch) <= 16 * 1024, "{i}");
+    }
     let usage = cache.disk_usage().unwrap();
-    assert!(usage.total() <= 64 * 1024, "{usage:?}");
+    assert!(usage.total() <= 16 * 1024, "{usage:?}");
+}
+
+// A small table takes the usual shape when it is full, once; whatever asked for that shape may open it
+// before.
+#[test]
+fn small_table_grows_to_usual_shape() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&Options::new());
+    let shape = || {
+        let geometry = *generation_of(&cache).table.geometry();
+        (geometry.region_slots, geometry.directory_bits)
+    };
+    assert_eq!(shape(), Geometry::SMALL);
+    drop(scratch.open(Options::new().region_slots(512)));
+    let refused = Options::new().region_slots(1024).open(scratch.path());
+    assert!(matches!(
+        refused.as_ref().map_err(crate::Error::kind),
+        Err(crate::ErrorKind::OptionMismatch { .. })
+    ));
+    let mut outgrown = 0;
+    for i in 0..2_000_u32 {
+        cache.put(&i.to_le_bytes(), &i.to_le_bytes()).unwrap();
+        if outgrown == 0 && shape() != Geometry::SMALL {
+            outgrown = i;
+        }
+    }
+    assert!((128..400).contains(&outgrown), "{outgrown}");
+    assert_eq!(shape(), (512, 20));
+    assert_eq!(cache.stats().unwrap().generation, 2);
+    for i in 0..2_000_u32 {
+        let value = cache.get(&i.to_le_bytes()).unwrap();
+        assert_eq!(value.as_deref(), Some(&i.to_le_bytes()[..]));
+    }
+    assert_clean(&cache);
+}
+
+// Who asks for room gets it: at creation, and when a small cache is emptied.
+#[test]
+fn capacity_is_no_small_table() {
+    let scratch = Scratch::new();
+    let mut options = Options::new();
+    options.capacity(10_000);
+    drop(scratch.open(&Options::new()));
+    for _ in 0..2 {
+        let cache = scratch.open(&options);
+        cache.clear().unwrap();
+        assert!(cache.stats().unwrap().slots >= 10_000);
+        assert!(generation_of(&cache).roster.capacity() >= 10_000);
+    }
+    let other = Scratch::new();
+    let cache = other.open(&options);
+    assert!(cache.stats().unwrap().slots >= 10_000);
+    assert_eq!(cache.stats().unwrap().generation, 1);
+}
+
+// Each entry of a small heap can be deleted without another block: a full disk has none.
+#[test]
+fn small_heap_has_room_for_deletions() {
+    for count in [1, 5, 20, 60] {
+        let scratch = Scratch::new();
+        let cache = scratch.open(&Options::new());
+        for i in 0..count {
+            cache.put(&[i; 40], b"").unwrap();
+        }
+        let before = blocks_of(&scratch);
+        for i in 0..count {
+            assert!(cache.delete(&[i; 40]).unwrap());
+        }
+        assert_eq!(blocks_of(&scratch), before, "{count}");
+    }
 }
 
 #[test]

@@ -223,6 +223,31 @@ fn put_and_delete_survive_power_loss() {
     });
 }
 
+// Loses power before each step of a creation, and of the first changes, before anything was flushed.
+#[test]
+fn new_cache_survives_power_loss() {
+    let mut images = 0;
+    for seed in first_seed()..first_seed() + 6 {
+        let mut scenario = Scenario::of(PLAIN, [60, 1], 1, 20, seed);
+        scenario.put_key(&key(1), 20);
+        scenario.delete_key(&key(1));
+        images += scenario.end();
+        // A larger table, another segment, and their first flush.
+        images += lose_power_during(
+            PLAIN,
+            [600, 1],
+            |_| {},
+            |scenario| {
+                for i in 0..150 {
+                    scenario.put_key(&key(i), 100);
+                }
+                scenario.flush();
+            },
+        );
+    }
+    assert!(images > 150, "{images}");
+}
+
 #[test]
 fn each_change_survives_power_loss() {
     let images = lose_power_during_everything(PLAIN, [400, 8]);

@@ -26,8 +26,13 @@ pub(crate) fn sync_heap(mutator: &mut Mutator) -> Result<()> {
         mutator.generation.header().note_sync(file.sync())?;
     }
     let header = mutator.generation.header();
-    // The names of segments that were begun since.
-    if !header.is_flushed() || header.synced_to().segment != tail.segment {
+    if !header.is_flushed() {
+        // Nothing of a new cache was synced but its index. What is flushed needs the roster's header
+        // and all names.
+        header.note_sync(mutator.generation.roster.file().sync())?;
+        header.note_sync(mutator.names.sync_dirs())?;
+    } else if header.synced_to().segment != tail.segment {
+        // The names of segments that were begun since.
         header.note_sync(mutator.names.sync_heap_dir())?;
     }
     set_all_synced(header, tail);

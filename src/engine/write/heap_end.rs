@@ -184,8 +184,10 @@ fn room_for_record(mutator: &mut Mutator, bytes: u64, need: Need) -> WriteResult
         let segment = mutator.segment(tail.segment)?;
         capacity = segment.ok_or(gone(tail))?.capacity();
     }
-    let end = (tail.bytes() + bytes + spare(capacity)).min(capacity);
     let used = heap_bytes(&mutator.generation);
+    // No deletions take more than what they delete, so a small heap needs a small reserve.
+    let reserve = spare(capacity).min(used + bytes);
+    let end = (tail.bytes() + bytes + reserve).min(capacity);
     let segment = mutator.generation.segment(tail.segment).ok_or(gone(tail))?;
     if end > segment.allocated() && end > segment.refresh()? {
         // H2: allocated before anything is stored there. At most a quarter more; what is needed if

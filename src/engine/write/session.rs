@@ -190,8 +190,8 @@ impl<'a> Session<'a> {
             header.session_words().set_holder(lock::process());
             // Its files were made, or checked, by this very writer.
             self.handle.heap_found.store(generation.inode.1, Relaxed);
-            // A switch is synced, unless it says that this failed.
-            self.unsynced = header.sync_failed();
+            // A switch is synced, unless it says that this failed, or that nothing was ever flushed.
+            self.unsynced = header.sync_failed() || !header.is_flushed();
         }
     }
 

@@ -146,7 +146,7 @@ impl Parser<'_> {
         let (name, rest) = self.rest.split_at(end);
         self.rest = rest;
         match name {
-            "page" => self.atom().next_multiple_of(4096),
+            "line" => self.atom().next_multiple_of(64),
             "word" => self.atom().next_multiple_of(8),
             _ => match self.variables.iter().find(|(known, _)| *known == name) {
                 Some((_, value)) => *value,
@@ -165,5 +165,5 @@ fn document_expressions_are_evaluated() {
         evaluate("64 + R * (48 + K) - 2", &variables),
         64 + 16 * 56 - 2
     );
-    assert_eq!(evaluate("page(1) + word(K + 1)", &variables), 4096 + 16);
+    assert_eq!(evaluate("line(1) + word(K + 1)", &variables), 64 + 16);
 }

@@ -207,7 +207,7 @@ fn index_file(geometry: &Geometry, regions: u64) -> Structure {
         field("regions", at as usize, bytes as usize),
     ];
     Structure {
-        align: index::PAGE,
+        align: crate::format::region::ALIGNMENT,
         ..structure("Index file", 0, at + bytes, fields)
     }
 }

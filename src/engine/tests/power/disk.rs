@@ -119,6 +119,31 @@ impl Directory {
         entries
     }
 
+    /// Makes the creations of synced files certain, and what happened to their names before.
+    fn sync_creations(&mut self, numbers: &[usize]) {
+        let is_creation =
+            |change: &Change| matches!(change, Change::Create(_, file) if numbers.contains(file));
+        let Some(last) = self.changes.iter().rposition(is_creation) else {
+            return;
+        };
+        let mut certain: Vec<Change> = Vec::new();
+        let mut kept = Vec::new();
+        for (at, change) in self.changes.drain(..).enumerate().rev() {
+            let is_first = at <= last && is_creation(&change);
+            let is_before = at < last && certain.iter().any(|later| later.touches(&change));
+            match is_first || is_before {
+                true => certain.push(change),
+                false => kept.push(change),
+            }
+        }
+        certain
+            .iter()
+            .rev()
+            .for_each(|change| apply(&mut self.synced, change));
+        kept.reverse();
+        self.changes = kept;
+    }
+
     /// Returns what the directory may contain after a power loss: some of the changes, each
     /// complete or not at all; those of one name in their order.
     fn after(&self, share: Share, random: &mut Random) -> Entries {
@@ -254,8 +279,15 @@ impl Disk {
         match self.pending.take() {
             None => {}
             Some(Pending::Sync(inode)) => {
-                for file in self.files.iter_mut().filter(|file| file.inode == inode) {
-                    synced(file);
+                let mut numbers = Vec::new();
+                for (number, file) in self.files.iter_mut().enumerate() {
+                    if file.inode == inode {
+                        synced(file);
+                        numbers.push(number);
+                    }
+                }
+                for directory in self.dirs.values_mut() {
+                    directory.sync_creations(&numbers);
                 }
             }
             Some(Pending::SyncDir(dir)) => self.sync_dir(&dir),
