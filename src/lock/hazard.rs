@@ -5,9 +5,16 @@
 //! has it. The order of the reader's store and load is kept by a fence that the writer makes for all
 //! threads, so a reader executes none: it can begin the next read before this one has ended. May call
 //! `lock::process_fence`, the forks' part of `lock`, and `sync`.
-#![expect(
-    unsafe_code,
-    reason = "a value is used through its address while a slot has it (L7)"
+#![cfg_attr(
+    not(loom),
+    expect(
+        unsafe_code,
+        reason = "a value is used through its address while a slot has it (L7)"
+    )
+)]
+#![cfg_attr(
+    loom,
+    allow(dead_code, reason = "only a model of its own uses the slots")
 )]
 
 use std::fmt;
@@ -21,16 +28,22 @@ use crate::lock::fork::PerProcess;
 use crate::lock::mutex::Mutex;
 use crate::lock::ofd::epoch;
 use crate::lock::process_fence;
-use crate::sync::count::{THREAD_NUMBERS, thread_number};
+use crate::sync::count::THREAD_NUMBERS;
+#[cfg(not(loom))]
+use crate::sync::count::thread_number;
 use crate::sync::{Acquire, AtomicPtr, Relaxed, Release};
 
 /// How often a writer looks whether the readers of an old value are done, before it leaves the value
 /// to the next writer.
+#[cfg(not(loom))]
 const LOOKS: u32 = 100;
 
 /// A shared `Arc`. Reading takes no lock, and mostly no exchange of a word; replacing it takes a lock,
 /// and makes all processors execute a fence.
 pub(crate) struct HazardCell<T> {
+    /// Not in models of the engine: they would explore the slots with each lookup. The slots have a model
+    /// of their own.
+    #[cfg(not(loom))]
     hazards: Hazards<T>,
     owner: ArcSwap<T>,
     retired: PerProcess<Retired<T>>,
@@ -69,9 +82,12 @@ impl<T> fmt::Debug for HazardCell<T> {
 impl<T> HazardCell<T> {
     pub(crate) fn new(value: T) -> Self {
         let value = Arc::new(value);
+        #[cfg(not(loom))]
         let hazards = Hazards::new();
+        #[cfg(not(loom))]
         hazards.show(Arc::as_ptr(&value));
         Self {
+            #[cfg(not(loom))]
             hazards,
             owner: ArcSwap::new(value),
             retired: PerProcess::new(),
@@ -80,12 +96,18 @@ impl<T> HazardCell<T> {
 
     /// Passes the value to `read`, which must call no code of the caller's. `None` if this thread has no
     /// slot, already uses one, or lost a race: then [`load`](Self::load) it.
+    #[cfg(not(loom))]
     #[inline(always)]
     pub(crate) fn read<R>(&self, read: impl FnOnce(&T) -> R) -> Option<R> {
         let guard = self.hazards.enter(thread_number())?;
         // SAFETY: L7: the slot has the address, so `replace` keeps the `Arc` that owns the value until
         // the guard is dropped, or the cell, which is borrowed, is.
         Some(read(unsafe { guard.value.as_ref() }))
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn read<R>(&self, read: impl FnOnce(&T) -> R) -> Option<R> {
+        Some(read(&self.owner.load()))
     }
 
     /// Returns the value, counted.
@@ -112,24 +134,34 @@ impl<T> HazardCell<T> {
         if Arc::ptr_eq(&before, &after) {
             return;
         }
-        // A fork between these steps leaves a child whose readers count references.
-        self.hazards.hide();
-        let address = Arc::as_ptr(&after);
-        values.push(self.owner.swap(after));
         drop(before);
-        let free = match process_fence::in_writer() {
-            true => {
-                self.hazards.show(address);
-                self.unused(&mut values)
-            }
-            false => Vec::new(),
-        };
+        let free = self.exchange(&mut values, after);
         drop(values);
         // Outside the lock: it may unmap files.
         drop(free);
     }
 
+    /// Replaces the value, and returns the old ones that no reader uses.
+    #[cfg(not(loom))]
+    fn exchange(&self, values: &mut Vec<Arc<T>>, after: Arc<T>) -> Vec<Arc<T>> {
+        // A fork between these steps leaves a child whose readers count references.
+        self.hazards.hide();
+        let address = Arc::as_ptr(&after);
+        values.push(self.owner.swap(after));
+        if !process_fence::in_writer() {
+            return Vec::new();
+        }
+        self.hazards.show(address);
+        self.unused(values)
+    }
+
+    #[cfg(loom)]
+    fn exchange(&self, _: &mut Vec<Arc<T>>, after: Arc<T>) -> Vec<Arc<T>> {
+        vec![self.owner.swap(after)]
+    }
+
     /// Takes the values that no reader uses out of the list.
+    #[cfg(not(loom))]
     fn unused(&self, values: &mut Vec<Arc<T>>) -> Vec<Arc<T>> {
         let mut free = Vec::new();
         for look in 0..LOOKS {
@@ -190,7 +222,8 @@ impl<T> Hazards<T> {
             return None;
         }
         let value = NonNull::new(self.current.load(Acquire))?;
-        slot.store(value.as_ptr(), Relaxed);
+        // Release: a writer that finds this address may drop a value that this thread read before.
+        slot.store(value.as_ptr(), Release);
         let entered = Entered { value, slot };
         // L7: the store of the slot before the second load of the address. If a writer has replaced the
         // address before its fence, this load sees it; otherwise the writer sees the slot.
@@ -310,5 +343,75 @@ mod tests {
         });
         cell.store(Arc::new(Counted::new(&living, 0)));
         assert_eq!(living.load(Relaxed), 1);
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use ::loom::cell::UnsafeCell;
+    use ::loom::thread;
+
+    use super::*;
+    use crate::sync::loom_model::{self, ThreadRole};
+
+    /// The contents of an old and of a new value; loom notices a change during a read.
+    struct Values {
+        hazards: Hazards<UnsafeCell<u64>>,
+        cells: [UnsafeCell<u64>; 2],
+    }
+
+    fn read(values: &Values) {
+        for _ in 0..2 {
+            if let Some(entered) = values.hazards.enter(0) {
+                let is = |cell: &&UnsafeCell<u64>| ptr::eq(*cell, entered.value.as_ptr());
+                let cell = values.cells.iter().find(is).expect("one of the two");
+                cell.with(|_| ());
+            }
+        }
+    }
+
+    /// One replaces the value and drops the old one, as [`HazardCell`] does; the other reads twice.
+    fn model() {
+        loom_model::begin_without_files();
+        let values = Arc::new(Values {
+            hazards: Hazards::new(),
+            cells: [UnsafeCell::new(0), UnsafeCell::new(0)],
+        });
+        let [old, new] = [0, 1].map(|at| ptr::from_ref(&values.cells[at]));
+        values.hazards.show(old);
+        let reader = Arc::clone(&values);
+        let reader = thread::spawn(move || {
+            loom_model::set_role(ThreadRole::Reader);
+            read(&reader);
+        });
+        loom_model::set_role(ThreadRole::Writer);
+        values.hazards.hide();
+        assert!(process_fence::in_writer());
+        values.hazards.show(new);
+        if !values.hazards.has(old) {
+            values.cells[0].with_mut(|_| ());
+        }
+        reader.join().unwrap();
+    }
+
+    fn is_noticed() -> bool {
+        let explore = std::panic::AssertUnwindSafe(|| ::loom::model(model));
+        let outcome = std::panic::catch_unwind(explore);
+        loom_model::set_role(ThreadRole::Alone);
+        outcome.is_err()
+    }
+
+    #[test]
+    fn loom_hazards_need_both_fences() {
+        assert!(!is_noticed());
+        let sites = loom_model::sites().into_iter();
+        let fences = sites.filter(|site| site.file.ends_with("lock/process_fence.rs"));
+        let fences: Vec<_> = fences.collect();
+        assert_eq!(fences.len(), 2, "{fences:?}");
+        for fence in fences {
+            loom_model::weaken([fence]);
+            assert!(is_noticed(), "{fence:?}");
+            loom_model::weaken([]);
+        }
     }
 }

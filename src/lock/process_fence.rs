@@ -49,6 +49,7 @@ fn ask() {
 /// The fence of a reader: between its store that announces what it reads, and the load by which it finds
 /// out whether that is still current.
 #[inline(always)]
+#[cfg_attr(loom, allow(dead_code, reason = "only a model calls it"))]
 pub(super) fn in_reader() {
     // Acquire: a writer that made no fence for all was refused before the state said that they do, and
     // the reader's next load sees what that writer had stored.
@@ -64,6 +65,7 @@ pub(super) fn in_reader() {
 /// finds out who still reads the old. Returns false if the system accepted once and now refuses: then
 /// nothing is known of the readers.
 #[must_use]
+#[cfg_attr(loom, allow(dead_code, reason = "only a model calls it"))]
 pub(super) fn in_writer() -> bool {
     fence(Ordering::SeqCst);
     system::fence_all() || STATE.load(Acquire) != FOR_ALL || system::fence_all()
