@@ -12,8 +12,8 @@ use crate::format::life::Life;
 use crate::format::record::Traits;
 use crate::format::record::{ChecksumSeed, HEADER_WORDS, Kind, RecordHeader, Variant};
 use crate::format::segment::{self, SegmentHeader};
-use crate::heap::Scanner;
 use crate::heap::record_io::{self, Copied, TooShort, split};
+use crate::heap::{Scanner, WholeRecord};
 use crate::os::mapped_file::{MappedFile, StorePattern};
 use crate::os::mmap::{MappedWords, WindowLayout, prefetch};
 use crate::os::words;
@@ -21,6 +21,8 @@ use crate::sync::{Word, load, store};
 
 /// Cache lines of a record that are prefetched.
 const PREFETCH_LINES: usize = 3;
+/// The longest key that [`Segment::peek`] returns.
+pub(crate) const PEEKED_KEY: usize = 128;
 /// The longest filler record in bytes.
 const FILLER_MAX: usize = 1 << 16;
 static ZEROS: [u8; FILLER_MAX] = [0; FILLER_MAX];
@@ -274,26 +276,33 @@ impl Segment {
         Ok(None)
     }
 
-    /// Reads the record of an entry, appends its key and its value, and returns its version. `None`
-    /// if there is no valid record of an entry within what is already mapped; the caller then
-    /// truncates both.
+    /// Reads a record of any kind into `out`. `None` if there is no valid record within what is already
+    /// mapped; `out` is then of no use.
     #[inline(always)]
-    pub(crate) fn entry_mapped(
+    pub(crate) fn whole_mapped(&self, unit: u32, out: &mut WholeRecord) -> Option<RecordHeader> {
+        let (header, record) = self.record_within(self.memory.first(), unit).ok()??;
+        out.fill(self.seed(unit), header, record).then_some(header)
+    }
+
+    /// Returns the units of the record at `unit`, and its key if it is an entry's and fits into `key`.
+    /// Verifies nothing: only a hint. `None` if there cannot be a record.
+    #[inline(always)]
+    pub(crate) fn peek<'k>(
         &self,
         unit: u32,
-        key: &mut Vec<u8>,
-        value: &mut Vec<u8>,
-    ) -> Option<u64> {
+        key: &'k mut [u8; PEEKED_KEY],
+    ) -> Option<(u32, Option<&'k [u8]>)> {
         let (header, record) = self.record_within(self.memory.first(), unit).ok()??;
-        let key_at = header.variant.header_bytes();
-        let value_at = key_at + usize::from(header.key_len);
-        let take = |at: usize, bytes: &[u8]| {
-            let (key_part, value_part) = split(at, bytes, key_at, value_at);
-            key.extend_from_slice(key_part);
-            value.extend_from_slice(value_part);
-        };
-        let is_valid = record_io::copy(self.seed(unit), header, record, true, take);
-        (is_valid && header.kind == Kind::Entry).then_some(header.mtime)
+        let wanted = usize::from(header.key_len);
+        let words = wanted.div_ceil(8);
+        let is_taken = header.kind == Kind::Entry && wanted <= PEEKED_KEY;
+        let found = record.get(HEADER_WORDS..HEADER_WORDS + words);
+        let taken = found.filter(|_| is_taken && self.variant != Variant::Numbered);
+        let taken = taken.map(|found| {
+            words::copy_out(found, key);
+            &key[..wanted]
+        });
+        Some((record.len() as u32, taken))
     }
 
     /// Reads the key of a record into `key`, in place of its contents, and touches no more of the
