@@ -71,7 +71,11 @@ const LAYERS: [&[&str]; 62] = [
     &["engine::copy_up"],
     &["engine::handle"],
     &["engine::read::validate"],
-    &["engine::read::lookup", "engine::read::part"],
+    &[
+        "engine::read::lookup",
+        "engine::read::part",
+        "engine::read::upcoming",
+    ],
     &["engine::read::heap_walk"],
     &["engine::ids"],
     &["engine::write::limits"],

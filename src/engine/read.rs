@@ -9,5 +9,6 @@ pub(crate) mod iter;
 pub(crate) mod lookup;
 pub(crate) mod part;
 pub(crate) mod sample;
+pub(crate) mod upcoming;
 pub(crate) mod validate;
 pub(crate) mod value_ref;

@@ -21,8 +21,6 @@ use crate::sync::{Word, load, store};
 
 /// Cache lines of a record that are prefetched.
 const PREFETCH_LINES: usize = 3;
-/// The longest key that [`Segment::peek`] returns.
-pub(crate) const PEEKED_KEY: usize = 128;
 /// The longest filler record in bytes.
 const FILLER_MAX: usize = 1 << 16;
 static ZEROS: [u8; FILLER_MAX] = [0; FILLER_MAX];
@@ -276,33 +274,18 @@ impl Segment {
         Ok(None)
     }
 
-    /// Reads a record of any kind into `out`. `None` if there is no valid record within what is already
-    /// mapped; `out` is then of no use.
+    /// Reads a record of any kind, of at most so many bytes, into `out`. `None` if there is no such
+    /// record within what is already mapped, or no valid one; `out` is then of no use.
     #[inline(always)]
-    pub(crate) fn whole_mapped(&self, unit: u32, out: &mut WholeRecord) -> Option<RecordHeader> {
-        let (header, record) = self.record_within(self.memory.first(), unit).ok()??;
-        out.fill(self.seed(unit), header, record).then_some(header)
-    }
-
-    /// Returns the units of the record at `unit`, and its key if it is an entry's and fits into `key`.
-    /// Verifies nothing: only a hint. `None` if there cannot be a record.
-    #[inline(always)]
-    pub(crate) fn peek<'k>(
+    pub(crate) fn whole_mapped(
         &self,
         unit: u32,
-        key: &'k mut [u8; PEEKED_KEY],
-    ) -> Option<(u32, Option<&'k [u8]>)> {
+        most: u64,
+        out: &mut WholeRecord,
+    ) -> Option<RecordHeader> {
         let (header, record) = self.record_within(self.memory.first(), unit).ok()??;
-        let wanted = usize::from(header.key_len);
-        let words = wanted.div_ceil(8);
-        let is_taken = header.kind == Kind::Entry && wanted <= PEEKED_KEY;
-        let found = record.get(HEADER_WORDS..HEADER_WORDS + words);
-        let taken = found.filter(|_| is_taken && self.variant != Variant::Numbered);
-        let taken = taken.map(|found| {
-            words::copy_out(found, key);
-            &key[..wanted]
-        });
-        Some((record.len() as u32, taken))
+        let is_valid = header.stored_bytes() <= most && out.fill(self.seed(unit), header, record);
+        is_valid.then_some(header)
     }
 
     /// Reads the key of a record into `key`, in place of its contents, and touches no more of the

@@ -1,24 +1,22 @@
 //! A walk over the records of the heap, in their order, that finds the live ones.
 //!
 //! A record is live if a link in its key's region leads back to it. So an entry costs a sequential read
-//! and one random cache line, the links of its home group, which is asked for [`AHEAD`] records before.
+//! and one random cache line, the links of its home group, which is asked for some records before.
 //! Knows one generation and takes no lock; what it cannot decide, it hands to the listing. May call
-//! `part`, `generation` and everything below it.
+//! `part`, `upcoming`, `generation` and everything below them.
 
 use crate::error::Result;
 use crate::format::heap_addr::HeapAddr;
-use crate::format::record::{Kind, RecordHeader};
+use crate::format::record::Kind;
 use crate::format::segment::first_place;
 use crate::hash::Hash;
-use crate::heap::segment::PEEKED_KEY;
 use crate::heap::{ScanItem, Segment, WholeRecord};
 use crate::index::region::Trace;
 
 use crate::engine::generation::Generation;
 use crate::engine::read::part::Part;
+use crate::engine::read::upcoming::UpcomingRecords;
 
-/// Records whose links are asked for before they are needed.
-const AHEAD: usize = 16;
 /// Attempts to trace a record before the listing reads by positions what is left.
 const ATTEMPTS: u32 = 10_000;
 
@@ -28,17 +26,19 @@ pub(crate) struct HeapWalk {
     first: HeapAddr,
     /// The committed end of the heap at the beginning.
     pub end: HeapAddr,
-    /// The next record.
+    /// What is to be copied next.
     at: HeapAddr,
+    /// Where the scan of another part goes on after a moved entry.
+    resume: HeapAddr,
     /// What the scans of the segment may still spend on bytes that are no records.
     budget: u64,
-    upcoming: Upcoming,
+    upcoming: UpcomingRecords,
     part: Part,
     /// The parts that are left, and where their scans begin.
     pending: Vec<(HeapAddr, Part)>,
     /// The most moved entries that a part remembers.
     most_moved: usize,
-    began: bool,
+    is_begun: bool,
     pub is_over: bool,
     /// Whether entries may have been passed over, because of damage.
     pub is_incomplete: bool,
@@ -50,23 +50,11 @@ pub(crate) struct HeapWalk {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Found {
     /// The record of an entry.
-    Live(RecordHeader),
+    Live { version: u64, value_len: u32 },
     /// A record whose key, of this hash, may have an entry at or after the walk's end.
     Moved(Hash),
     /// The end.
     Over,
-}
-
-/// The next records of a segment, with the hashes of their keys, whose links are prefetched.
-#[derive(Debug)]
-struct Upcoming {
-    records: [(u32, Option<Hash>); 2 * AHEAD],
-    /// Kept from one to the next: clearing it each time takes longer than filling it.
-    key: [u8; PEEKED_KEY],
-    first: usize,
-    count: usize,
-    /// The record after them; `None` if that is not known.
-    next: Option<u32>,
 }
 
 impl HeapWalk {
@@ -91,74 +79,84 @@ impl HeapWalk {
             first: first_place(oldest),
             end,
             at: first_place(oldest),
+            resume: first_place(oldest),
             budget: u64::MAX,
-            upcoming: Upcoming::new(),
+            upcoming: UpcomingRecords::new(generation.hasher.hash(b"")),
             part: Part::default(),
             pending: Vec::new(),
             most_moved,
-            began: false,
+            is_begun: false,
             is_over: false,
             is_incomplete: false,
             unseen: Vec::new(),
         })
     }
 
-    /// Finds the next record that the listing needs, and copies it to `record`.
+    /// Returns the copy of the record that was found last.
     #[inline(always)]
-    pub(crate) fn next(
-        &mut self,
-        generation: &Generation,
-        record: &mut WholeRecord,
-    ) -> Result<Found> {
-        if !self.began {
-            self.began = true;
-            if let Some(found) = self.in_flight(generation, record) {
-                return Ok(found);
-            }
+    pub(crate) fn record(&self) -> &WholeRecord {
+        &self.upcoming.last().copy
+    }
+
+    /// Finds the next record that the listing needs.
+    #[inline(always)]
+    pub(crate) fn next(&mut self, generation: &Generation) -> Result<Found> {
+        if !self.is_begun
+            && let Some(found) = self.in_flight(generation)
+        {
+            return Ok(found);
         }
         loop {
-            let place = self.at;
-            let segment = generation.segment(place.segment);
-            let until = segment.map_or(0, |segment| self.until(segment));
-            let Some(segment) = segment.filter(|_| place.unit < until) else {
-                match self.leave_segment(segment.is_some()) {
-                    true => continue,
-                    false => return Ok(Found::Over),
-                }
+            if self.upcoming.are_few() && !self.read_ahead(generation)? {
+                return Ok(Found::Over);
+            }
+            let Some(next) = self.upcoming.take() else {
+                continue;
             };
-            let hash = self.upcoming.take(generation, segment, place.unit, until);
-            let read = segment.whole_mapped(place.unit, record);
-            let header = match read.filter(|header| fits(header, place.unit, until)) {
-                Some(header) => header,
-                None => match self.read_slowly(segment, record)? {
-                    Some(header) => header,
-                    None => continue,
-                },
-            };
-            self.at.unit += (header.stored_bytes() / 8) as u32;
-            if header.kind != Kind::Entry {
+            if !self.part.has(next.hash) {
                 continue;
             }
-            let hash = hash.unwrap_or_else(|| generation.hasher.hash(record.key()));
-            if !self.part.has(hash) {
-                continue;
-            }
+            let (hash, version, value_len) = (next.hash, next.version, next.value_len);
+            let after = next.unit + next.units;
+            let place = HeapAddr {
+                unit: next.unit,
+                ..self.at
+            };
             let traced = generation.table.trace(hash, place, self.end);
             match traced.or_else(|| self.trace_slowly(generation, hash, place)) {
-                Some(Trace::Live) => return Ok(Found::Live(header)),
-                Some(Trace::Later) => return Ok(Found::Moved(hash)),
+                Some(Trace::Live) => return Ok(Found::Live { version, value_len }),
+                Some(Trace::Later) => {
+                    self.resume = HeapAddr {
+                        unit: after,
+                        ..place
+                    };
+                    return Ok(Found::Moved(hash));
+                }
                 Some(Trace::Dead) | None => {}
             }
         }
     }
 
-    /// Looks at the record that was written when the walk began. Its link may have been there before
-    /// the end was after it, so it is treated as that of an entry that was moved since.
-    #[cold]
-    fn in_flight(&mut self, generation: &Generation, record: &mut WholeRecord) -> Option<Found> {
-        let segment = generation.segment(self.end.segment)?;
-        let header = segment.whole_mapped(self.end.unit, record)?;
-        (header.kind == Kind::Entry).then(|| Found::Moved(generation.hasher.hash(record.key())))
+    /// Copies more records, and goes to the next segment if none of the current one is left. Returns
+    /// false if none is left at all.
+    #[inline(always)]
+    fn read_ahead(&mut self, generation: &Generation) -> Result<bool> {
+        let Some(segment) = generation.segment(self.at.segment) else {
+            self.give_up_segment();
+            return Ok(self.leave_segment());
+        };
+        let until = self.until(segment);
+        if self.at.unit < until {
+            let upcoming = &mut self.upcoming;
+            self.at.unit = upcoming.add(generation, segment, self.at.unit, until);
+        }
+        if !self.upcoming.is_empty() {
+            return Ok(true);
+        }
+        match self.at.unit < until {
+            true => self.pass_over(segment, until).map(|()| true),
+            false => Ok(self.leave_segment()),
+        }
     }
 
     /// Returns the unit at which the scan of a segment ends.
@@ -171,14 +169,23 @@ impl HeapWalk {
         }
     }
 
+    /// Looks at the record that was written when the walk began. Its link may have been there before
+    /// the end was after it, so it is treated as that of an entry that was moved since.
+    #[cold]
+    fn in_flight(&mut self, generation: &Generation) -> Option<Found> {
+        self.is_begun = true;
+        self.resume = self.at;
+        let segment = generation.segment(self.end.segment)?;
+        let upcoming = &mut self.upcoming;
+        let header = upcoming.read_last(generation, segment, self.end.unit)?;
+        (header.kind == Kind::Entry).then(|| Found::Moved(self.upcoming.last().hash))
+    }
+
     /// Goes to the next segment, or to the next part. Returns false at the end of the last part.
     #[cold]
-    fn leave_segment(&mut self, is_mapped: bool) -> bool {
-        if !is_mapped {
-            self.give_up_segment();
-        }
+    fn leave_segment(&mut self) -> bool {
         self.budget = u64::MAX;
-        self.upcoming.count = 0;
+        self.upcoming.clear();
         if self.at.segment < self.end.segment {
             self.at = first_place(self.at.segment + 1);
             return true;
@@ -199,20 +206,15 @@ impl HeapWalk {
         }
     }
 
-    /// Reads the current record if it is after what was known to be mapped. Passes over bytes that are
-    /// no valid record, and returns `None`.
+    /// Passes over bytes that are no valid record, or makes room in the mapping for one that is after
+    /// what was known to be mapped.
     #[cold]
-    fn read_slowly(
-        &mut self,
-        segment: &Segment,
-        record: &mut WholeRecord,
-    ) -> Result<Option<RecordHeader>> {
-        let (from, until) = (self.at.unit, self.until(segment));
-        segment.refresh()?;
-        let read = segment.whole_mapped(from, record);
-        if let Some(header) = read.filter(|header| fits(header, from, until)) {
-            return Ok(Some(header));
+    fn pass_over(&mut self, segment: &Segment, until: u32) -> Result<()> {
+        let allocated = segment.allocated();
+        if segment.refresh()? > allocated {
+            return Ok(());
         }
+        let from = self.at.unit;
         let mut scanner = segment.scan(from, until).within(self.budget);
         match scanner.next_item()? {
             // Zeros: a rotated segment ends here, and before the heap's end there are none.
@@ -224,7 +226,7 @@ impl HeapWalk {
             self.give_up_segment();
         }
         self.at.unit = scanner.unit().max(from + 1);
-        Ok(None)
+        Ok(())
     }
 
     /// Traces a record whose region is not in the first window, or is being replaced. `None` if its
@@ -248,7 +250,7 @@ impl HeapWalk {
             return false;
         }
         if let Some(other) = self.part.split_beyond(self.most_moved) {
-            self.pending.push((self.at, other));
+            self.pending.push((self.resume, other));
         }
         true
     }
@@ -275,77 +277,4 @@ impl HeapWalk {
 fn trace(generation: &Generation, hash: Hash, place: HeapAddr, end: HeapAddr) -> Option<Trace> {
     let attempt = || generation.table.trace_slowly(hash, place, end);
     (0..ATTEMPTS).find_map(|_| attempt().transpose())?.ok()
-}
-
-/// Returns whether a record ends before the scan does.
-#[inline(always)]
-fn fits(header: &RecordHeader, unit: u32, until: u32) -> bool {
-    u64::from(unit) + header.stored_bytes() / 8 <= u64::from(until)
-}
-
-impl Upcoming {
-    fn new() -> Self {
-        Self {
-            records: [(0, None); 2 * AHEAD],
-            key: [0; PEEKED_KEY],
-            first: 0,
-            count: 0,
-            next: None,
-        }
-    }
-
-    /// Returns the hash of the record at `unit`, if it is known, and prefetches links for the records
-    /// after it.
-    #[inline(always)]
-    fn take(
-        &mut self,
-        generation: &Generation,
-        segment: &Segment,
-        unit: u32,
-        until: u32,
-    ) -> Option<Hash> {
-        if self.count == 0 || self.records[self.first].0 != unit {
-            (self.count, self.next) = (0, Some(unit));
-        }
-        if self.count <= AHEAD && self.next.is_some() {
-            self.refill(generation, segment, until);
-        }
-        let (_, hash) = self.records[self.first];
-        if self.count > 0 {
-            self.first = (self.first + 1) % (2 * AHEAD);
-            self.count -= 1;
-            return hash;
-        }
-        None
-    }
-
-    /// Adds as many records as there is room for, then prefetches the links of all of them.
-    #[inline(never)]
-    fn refill(&mut self, generation: &Generation, segment: &Segment, until: u32) {
-        let old = self.count;
-        while self.count < 2 * AHEAD && self.add(generation, segment, until) {}
-        for at in old..self.count {
-            if let (_, Some(hash)) = self.records[(self.first + at) % (2 * AHEAD)] {
-                generation.table.prefetch_links(hash);
-            }
-        }
-    }
-
-    /// Adds the next record. Returns false if there is none that can be told.
-    #[inline(always)]
-    fn add(&mut self, generation: &Generation, segment: &Segment, until: u32) -> bool {
-        let next = self.next.take().filter(|&unit| unit < until);
-        let Some(unit) = next else {
-            return false;
-        };
-        let Some((units, key)) = segment.peek(unit, &mut self.key) else {
-            return false;
-        };
-        // Only a hint: the record is verified when it is read, and a link must lead to it.
-        let hash = key.map(|key| generation.hasher.hash(key));
-        self.records[(self.first + self.count) % (2 * AHEAD)] = (unit, hash);
-        self.count += 1;
-        self.next = unit.checked_add(units);
-        true
-    }
 }

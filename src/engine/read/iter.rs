@@ -38,6 +38,17 @@ const MOST_MOVED: usize = 1 << 16;
 /// Attempts to begin it beside writers who begin segments.
 const BEGINNINGS: u32 = 8;
 
+/// Where a cursor has the entry that it read last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// Key and value each in a buffer.
+    Parts,
+    /// In its buffer for whole records.
+    Record,
+    /// In that of the walk over the heap.
+    Walk,
+}
+
 /// A walk over the positions of one generation.
 pub(crate) struct Cursor<'a> {
     handle: &'a Handle,
@@ -45,12 +56,11 @@ pub(crate) struct Cursor<'a> {
     position: u32,
     /// One past the last position.
     pub end: u32,
-    /// The key of the entry that was read last, unless it is in `record`.
+    /// Where the entry is that was read last.
+    source: Source,
     pub key: Vec<u8>,
     value: Vec<u8>,
     record: WholeRecord,
-    /// Whether the entry that was read last is in `record`.
-    is_whole: bool,
     /// The length of its value.
     value_len: u32,
     /// The place of its record, if that was read.
@@ -139,7 +149,7 @@ impl<'a> Cursor<'a> {
             key: Vec::new(),
             value: Vec::new(),
             record: WholeRecord::default(),
-            is_whole: false,
+            source: Source::Parts,
             value_len: 0,
             place: HeapAddr::LAST,
             walk: None,
@@ -213,12 +223,12 @@ impl<'a> Cursor<'a> {
     fn step_in_heap(&mut self) -> Option<Result<Version>> {
         loop {
             let walk = self.walk.as_mut()?;
-            match walk.next(&self.generation, &mut self.record) {
-                Ok(Found::Live(header)) => {
+            match walk.next(&self.generation) {
+                Ok(Found::Live { version, value_len }) => {
                     self.found += 1;
-                    self.is_whole = true;
-                    self.value_len = header.value_len;
-                    return Some(Ok(Version(header.mtime)));
+                    self.source = Source::Walk;
+                    self.value_len = value_len;
+                    return Some(Ok(Version(version)));
                 }
                 Ok(Found::Moved(hash)) => {
                     if let Some(item) = self.follow(hash) {
@@ -238,9 +248,9 @@ impl<'a> Cursor<'a> {
     /// damage to the positions, where it is reported.
     #[cold]
     fn follow(&mut self, hash: Hash) -> Option<Result<Version>> {
-        self.is_whole = false;
-        self.key.clear();
-        self.key.extend_from_slice(self.record.key());
+        self.source = Source::Walk;
+        let key = self.key().to_vec();
+        (self.source, self.key) = (Source::Parts, key);
         let read = until_valid(
             self.handle,
             "an entry of a listing",
@@ -318,22 +328,26 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// Returns the record that has the entry that was read last; `None` if it was read in parts.
+    #[inline(always)]
+    fn whole(&self) -> Option<&WholeRecord> {
+        match (self.source, &self.walk) {
+            (Source::Record, _) => Some(&self.record),
+            (Source::Walk, Some(walk)) => Some(walk.record()),
+            (Source::Walk, None) | (Source::Parts, _) => None,
+        }
+    }
+
     /// Returns the key of the entry that was read last.
     #[inline(always)]
     fn key(&self) -> &[u8] {
-        match self.is_whole {
-            true => self.record.key(),
-            false => &self.key,
-        }
+        self.whole().map_or(&self.key, WholeRecord::key)
     }
 
     /// Returns its value.
     #[inline(always)]
     fn value(&self) -> &[u8] {
-        match self.is_whole {
-            true => self.record.value(),
-            false => &self.value,
-        }
+        self.whole().map_or(&self.value, WholeRecord::value)
     }
 
     /// Returns whether the entry that was just read by its position was listed by the walk before.
@@ -372,7 +386,11 @@ impl<'a> Cursor<'a> {
     #[cfg(feature = "dict")]
     pub(crate) fn value_of_last(&mut self, value: &mut Vec<u8>) -> Result<Option<Version>> {
         debug_assert!(self.position > 0, "an entry was listed");
-        debug_assert!(!self.is_whole, "it was listed without its value");
+        debug_assert_eq!(
+            self.source,
+            Source::Parts,
+            "it was listed without its value"
+        );
         let key = std::mem::take(&mut self.key);
         let read = self.read_position(self.position - 1, true)?;
         Ok(read.filter(|_| self.key == key).inspect(|_| {
@@ -428,8 +446,8 @@ impl<'a> Cursor<'a> {
         };
         self.value_len = read.meta.value_len;
         self.place = place;
-        self.is_whole = true;
-        match segment.whole_mapped(place.unit, &mut self.record) {
+        self.source = Source::Record;
+        match segment.whole_mapped(place.unit, u64::MAX, &mut self.record) {
             Some(header)
                 if header.kind == record::Kind::Entry && header.mtime == read.meta.mtime =>
             {
@@ -448,7 +466,7 @@ impl<'a> Cursor<'a> {
         with_value: bool,
     ) -> Result<Option<Version>> {
         debug_assert!(position < self.end, "the caller goes by the length");
-        self.is_whole = false;
+        self.source = Source::Parts;
         let handle = self.handle;
         let mut is_fresh = false;
         loop {
