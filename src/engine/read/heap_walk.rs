@@ -60,11 +60,13 @@ pub(crate) enum Found {
 impl HeapWalk {
     /// Begins a walk. `None` if a segment is not mapped, or the end of the heap cannot be right.
     ///
-    /// The oldest segment first, then the end: an entry that exists when the end is loaded has its
-    /// record between them, or, if it was not committed yet, right at the end.
+    /// The first segment, then the end: an entry that exists when the end is loaded has its record
+    /// between them, or, if it was not committed yet, right at the end. No link leads into segments
+    /// before the clean cursor (H4); their files may be gone.
     pub(crate) fn new(generation: &Generation, most_moved: usize) -> Option<Self> {
         let header = generation.header();
-        let oldest = header.checked_oldest()?;
+        let cleaned = header.clean_cursor().map(|cursor| cursor.addr.segment);
+        let oldest = header.checked_oldest()?.max(cleaned.unwrap_or(0));
         let end = header.tail();
         let reserved = header.reserved();
         let mut numbers = oldest..=end.segment;
