@@ -30,9 +30,10 @@ use crate::engine::version::Version;
 
 /// Positions whose slots are prefetched together.
 const AHEAD: u32 = 16;
-/// Entries from which on values are listed in the order of the heap. Below it, the nearest caches hold
-/// most of the index.
-const MANY: u64 = 1 << 14;
+/// Entries from which on values are listed in the order of the heap. Below it, the caches hold the index:
+/// as loaded, 100,000 entries take 90 ns each in that order and 77 by positions, 300,000 take 127 and 190
+/// (on a busy machine).
+const MANY: u64 = 1 << 17;
 /// The most moved entries that such a listing remembers of a part of the keys: about a megabyte.
 const MOST_MOVED: usize = 1 << 16;
 /// Attempts to begin it beside writers who begin segments.

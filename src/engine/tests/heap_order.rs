@@ -100,6 +100,31 @@ fn both_orders_list_the_same() {
     }
 }
 
+// A large cache is listed in the order in which it was written, a small one by positions.
+#[test]
+fn large_caches_follow_the_heap() {
+    let scratch = scratch();
+    let cache = scratch.open(&Options::new());
+    let key = |i: u32| i.to_be_bytes();
+    let order = || -> Vec<u32> {
+        let keys = cache.iter().unwrap().map(|item| item.unwrap().0);
+        keys.map(|key| u32::from_be_bytes(key.try_into().unwrap()))
+            .collect()
+    };
+    let mut writer = cache.writer().unwrap();
+    for i in 0..140_000 {
+        writer.put(&key(i), b"1").unwrap();
+        if i == 100 {
+            writer.put(&key(3), b"2").unwrap();
+            assert_eq!(order(), Vec::from_iter(0..=100), "by positions");
+        }
+    }
+    drop(writer);
+    let (first, rest) = ([0, 1, 2, 4], order());
+    assert_eq!((rest.len(), &rest[..4]), (140_000, &first[..]));
+    assert_eq!(rest[99..102], [100, 3, 101]);
+}
+
 /// Each entry has several records ahead of the listing, and is moved behind its end: the first record
 /// that is met leads to it, and the others must not list it again.
 #[test]
