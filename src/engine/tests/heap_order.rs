@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::AtomicBool;
 
 use crate::engine::read::iter::Entries;
 use crate::engine::tests::*;
 use crate::error::{Error, Result};
 use crate::format::heap_addr::HeapAddr;
+use crate::sync::Word;
 
 /// Remembering this many moved entries makes a listing split often, sometimes, never.
 const MOST_MOVED: [usize; 3] = [0, 5, 1 << 16];
@@ -179,11 +179,11 @@ fn evacuated_twins_come_once() {
 }
 
 /// Ends a writer's loop, also if the test fails.
-struct Stop<'a>(&'a AtomicBool);
+struct Stop<'a>(&'a Word);
 
 impl Drop for Stop<'_> {
     fn drop(&mut self) {
-        self.0.store(true, Relaxed);
+        self.0.store(1, Relaxed);
     }
 }
 
@@ -202,11 +202,11 @@ fn stable_keys_come_exactly_once() {
         for i in 0..400 {
             cache.put(&key(i), &[0; 30]).unwrap();
         }
-        let is_over = AtomicBool::new(false);
+        let is_over = Word::new(0);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for round in 0_u32.. {
-                    if is_over.load(Relaxed) {
+                    if is_over.load(Relaxed) == 1 {
                         break;
                     }
                     let i = round.wrapping_mul(2_654_435_761) >> 20;
