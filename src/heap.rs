@@ -6,7 +6,9 @@ pub(crate) mod dead_set;
 mod record_io;
 pub(crate) mod scan;
 pub(crate) mod segment;
+mod whole_record;
 
 pub(crate) use dead_set::{DeadBlocks, DeadSet};
 pub(crate) use scan::{ScanItem, Scanner};
 pub(crate) use segment::{RecordRead, Segment};
+pub(crate) use whole_record::WholeRecord;

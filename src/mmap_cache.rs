@@ -489,8 +489,9 @@ impl MmapCache {
     }
 
     /// Returns an iterator over the keys and values, in no particular order. As [`keys`](Self::keys), but
-    /// it reads each value and verifies its checksum. `for item in &cache` lists the same; there an error of
-    /// starting the listing is the first item.
+    /// it reads each value and verifies its checksum, and lists large caches in the order in which they were
+    /// written. It remembers which entries writers overwrite ahead of it, in some megabytes at most. `for
+    /// item in &cache` lists the same; there an error of starting the listing is the first item.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;

@@ -13,7 +13,7 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The modules, bottom to top. A file may use those of lower rows only, and none of its own row. A
 /// module without a row belongs to the row of its parent.
-const LAYERS: [&[&str]; 62] = [
+const LAYERS: [&[&str]; 63] = [
     &["error", "sync"],
     &["fuzzing", "codec"],
     &["format"],
@@ -71,7 +71,12 @@ const LAYERS: [&[&str]; 62] = [
     &["engine::copy_up"],
     &["engine::handle"],
     &["engine::read::validate"],
-    &["engine::read::lookup"],
+    &[
+        "engine::read::lookup",
+        "engine::read::part",
+        "engine::read::upcoming",
+    ],
+    &["engine::read::heap_walk"],
     &["engine::ids"],
     &["engine::write::limits"],
     &["engine::switch"],

@@ -4,8 +4,11 @@
 //! below it.
 
 pub(crate) mod expected_count;
+pub(crate) mod heap_walk;
 pub(crate) mod iter;
 pub(crate) mod lookup;
+pub(crate) mod part;
 pub(crate) mod sample;
+pub(crate) mod upcoming;
 pub(crate) mod validate;
 pub(crate) mod value_ref;

@@ -12,6 +12,8 @@ mod damage;
 mod eviction;
 mod growth;
 #[cfg(not(loom))]
+mod heap_order;
+#[cfg(not(loom))]
 mod leftovers;
 #[cfg(not(loom))]
 mod limits;

@@ -57,6 +57,12 @@ impl Link {
         (self.0 >> 49) as u16
     }
 
+    /// Returns whether two links agree on place and tag.
+    #[inline]
+    pub(crate) fn is_same_place(self, other: Self) -> bool {
+        (self.0 ^ other.0) & !Self::WHICH == 0
+    }
+
     /// Returns whether the link leads to a record. The two vacant links do not, nor do some corrupt
     /// ones.
     #[inline]

@@ -44,6 +44,17 @@ impl<'a> Scanner<'a> {
         self.unit
     }
 
+    /// Lets the scan spend only what is left of another scan's budget.
+    pub(crate) fn within(self, budget: u64) -> Self {
+        let budget = budget.min(self.budget);
+        Self { budget, ..self }
+    }
+
+    /// Returns what is left of the budget.
+    pub(crate) fn budget(&self) -> u64 {
+        self.budget
+    }
+
     /// Returns whether the scan gave up before the end, and so did not see the rest.
     pub(crate) fn gave_up(&self) -> bool {
         self.budget == 0

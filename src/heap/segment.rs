@@ -12,8 +12,8 @@ use crate::format::life::Life;
 use crate::format::record::Traits;
 use crate::format::record::{ChecksumSeed, HEADER_WORDS, Kind, RecordHeader, Variant};
 use crate::format::segment::{self, SegmentHeader};
-use crate::heap::Scanner;
 use crate::heap::record_io::{self, Copied, TooShort, split};
+use crate::heap::{Scanner, WholeRecord};
 use crate::os::mapped_file::{MappedFile, StorePattern};
 use crate::os::mmap::{MappedWords, WindowLayout, prefetch};
 use crate::os::words;
@@ -297,26 +297,18 @@ impl Segment {
         Ok(None)
     }
 
-    /// Reads the record of an entry, appends its key and its value, and returns its version. `None`
-    /// if there is no valid record of an entry within what is already mapped; the caller then
-    /// truncates both.
+    /// Reads a record of any kind, of at most so many bytes, into `out`. `None` if there is no such
+    /// record within what is already mapped, or no valid one; `out` is then of no use.
     #[inline(always)]
-    pub(crate) fn entry_mapped(
+    pub(crate) fn whole_mapped(
         &self,
         unit: u32,
-        key: &mut Vec<u8>,
-        value: &mut Vec<u8>,
-    ) -> Option<u64> {
+        most: u64,
+        out: &mut WholeRecord,
+    ) -> Option<RecordHeader> {
         let (header, record) = self.record_within(self.memory.first(), unit).ok()??;
-        let key_at = header.variant.header_bytes();
-        let value_at = key_at + usize::from(header.key_len);
-        let take = |at: usize, bytes: &[u8]| {
-            let (key_part, value_part) = split(at, bytes, key_at, value_at);
-            key.extend_from_slice(key_part);
-            value.extend_from_slice(value_part);
-        };
-        let is_valid = record_io::copy(self.seed(unit), header, record, true, take);
-        (is_valid && header.kind == Kind::Entry).then_some(header.mtime)
+        let is_valid = header.stored_bytes() <= most && out.fill(self.seed(unit), header, record);
+        is_valid.then_some(header)
     }
 
     /// Reads the key of a record into `key`, in place of its contents, and touches no more of the

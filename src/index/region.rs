@@ -5,6 +5,7 @@
 //! to the region.
 
 use crate::format::Geometry;
+use crate::format::heap_addr::HeapAddr;
 use crate::format::life::Life;
 use crate::format::record::Variant;
 use crate::format::region::{
@@ -35,6 +36,17 @@ pub(crate) struct HomeLink<'a> {
     pub link: Link,
     pub region: Region<'a>,
     pub index: u32,
+}
+
+/// What the links say about one record of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trace {
+    /// An entry links to it.
+    Live,
+    /// None does, but one of the hash's tag links to a record at or after the given end.
+    Later,
+    /// Neither.
+    Dead,
 }
 
 /// Words of a cache line.
@@ -330,6 +342,37 @@ impl<'a> Region<'a> {
         }
     }
 
+    /// Returns what the links say about a record that has a key of this hash. `end` is after it.
+    ///
+    /// Reads links only, of which eight share a cache line, and no control byte. A link that was never
+    /// used ends the path: its slot was vacant ever since the region was made, so no entry of this
+    /// home group had to go further (S2).
+    #[inline(always)]
+    pub(crate) fn trace(&self, hash: Hash, place: HeapAddr, end: HeapAddr) -> Trace {
+        debug_assert!(place <= end, "records are traced up to an end");
+        let mut trace = Trace::Dead;
+        let mut at = self.home(hash);
+        for _ in 0..self.layout.groups() {
+            let width = Group::WIDTH as usize;
+            let first = self.layout.links_at as usize + at * width;
+            let links = &self.words[first..first + width];
+            if leads_to(links, place, hash) {
+                return Trace::Live;
+            }
+            let all = || links.iter().map(|word| Link(load(word)));
+            let is_later =
+                |link: Link| link.is_entry() && link.tag() == hash.tag() && link.addr() >= end;
+            if all().any(is_later) {
+                trace = Trace::Later;
+            }
+            if all().any(|link| link == Link::NEVER) {
+                break;
+            }
+            at = (at + 1) & (self.layout.groups() - 1);
+        }
+        trace
+    }
+
     /// Returns the first slot on the probe's path that a new entry may take, and its control byte.
     pub(crate) fn vacancy(&self, hash: Hash) -> Option<(u32, u8)> {
         let mut at = self.home(hash);
@@ -428,6 +471,16 @@ impl<'a> Region<'a> {
         }
         Some(index)
     }
+}
+
+/// Returns whether one of eight links leads to a place and has the tag of a hash. Looks at all of them:
+/// which one it is cannot be predicted.
+#[inline(always)]
+fn leads_to(links: &[Word], place: HeapAddr, hash: Hash) -> bool {
+    let wanted = Link::new(place, false, hash.tag());
+    links.iter().fold(false, |found, word| {
+        found | Link(load(word)).is_same_place(wanted)
+    })
 }
 
 /// An iterator over the slots that may hold one key.
@@ -576,7 +629,6 @@ const _: () = assert!(EMPTY != DELETED && EMPTY < 0x80 && DELETED < 0x80);
 mod tests {
     use super::*;
     use crate::format::HashKind;
-    use crate::format::heap_addr::HeapAddr;
     use crate::hash::Hasher;
 
     fn geometry(slots: u32) -> Geometry {
@@ -675,6 +727,29 @@ mod tests {
             };
             assert!(find(&halves[mine], hash, 100 + i), "{i}");
             assert!(!find(&halves[other], hash, 100 + i), "{i}");
+        }
+    }
+
+    // Found by links alone, in a home group or after it, and told from records of the same tag.
+    #[test]
+    fn links_alone_tell_live_records() {
+        let geometry = geometry(32);
+        let layout = RegionLayout::new(&geometry);
+        let words: Vec<Word> = (0..layout.region_words()).map(|_| Word::new(0)).collect();
+        let region = Region::new(&words, layout, 0);
+        let hasher = Hasher::new(HashKind::Xxh3, 3);
+        let hash = |i: u32| hasher.hash(&i.to_le_bytes());
+        let at = |unit| HeapAddr { segment: 0, unit };
+        for filled in 1..=32 {
+            insert(&region, hash(filled), 100 + filled).unwrap();
+            for i in 1..=filled {
+                let trace = |unit, end| region.trace(hash(i), at(unit), at(end));
+                assert_eq!(trace(100 + i, 1_000), Trace::Live, "{i} of {filled}");
+                assert_eq!(trace(99, 1_000), Trace::Dead, "an older record");
+                assert_eq!(trace(99, 100 + i), Trace::Later, "{i} of {filled}");
+            }
+            let absent = region.trace(hash(1_000), at(99), at(100));
+            assert_eq!(absent, Trace::Dead, "of another tag");
         }
     }
 

@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use crate::error::{Corruption, Error, Result};
 use crate::format::Geometry;
+use crate::format::heap_addr::HeapAddr;
 use crate::format::index::{HeaderStateWord, PAGE, word};
 use crate::format::region::{DirectoryEntry, RegionShape};
 use crate::hash::Hash;
 use crate::index::attempt::Attempt;
 use crate::index::header::Header;
 use crate::index::redo::WORDS;
-use crate::index::region::{HomeLink, Region, RegionLayout};
+use crate::index::region::{HomeLink, Region, RegionLayout, Trace};
 use crate::os::burst::BurstDetector;
 use crate::os::clock::coarse_millis;
 use crate::os::mapped_file::{MappedFile, StorePattern, page_bytes};
@@ -263,6 +264,60 @@ impl Table {
             true => Attempt::Absent,
             false => Attempt::Retry,
         }
+    }
+
+    /// Returns what the links say about a record that has a key of this hash; see [`Region::trace`].
+    /// `None` if the answer is not valid, or the region is not mapped: [`Table::trace_slowly`] has one.
+    ///
+    /// That it is live is true of a moment after the directory entry was loaded: the region was the
+    /// hash's then, and whatever its words became since, none of them leads to this record unless its
+    /// entry did. Every other answer is validated as a miss (S4).
+    #[inline(always)]
+    pub(crate) fn trace(&self, hash: Hash, place: HeapAddr, end: HeapAddr) -> Option<Trace> {
+        let (header, poll, entry) = self.directory_mapped(hash)?;
+        let seen = DirectoryEntry(acquire(entry));
+        let trace = self.region_mapped(seen.region())?.trace(hash, place, end);
+        let is_valid = trace == Trace::Live || seen_again(header, entry) == (poll, seen);
+        is_valid.then_some(trace)
+    }
+
+    /// As [`Table::trace`], of any region. `None` if the region was replaced meanwhile.
+    pub(crate) fn trace_slowly(
+        &self,
+        hash: Hash,
+        place: HeapAddr,
+        end: HeapAddr,
+    ) -> Result<Option<Trace>> {
+        let located = self.locate(self.header().poll(), hash)?;
+        let trace = located.region.trace(hash, place, end);
+        let again = self.look_again(&located, hash)?;
+        let is_valid = trace == Trace::Live || again == (located.poll, located.entry);
+        Ok(is_valid.then_some(trace))
+    }
+
+    /// Prefetches the links of a hash's home group, if they are mapped. Only a hint.
+    #[inline(always)]
+    pub(crate) fn prefetch_links(&self, hash: Hash) {
+        if let Some((_, _, entry)) = self.directory_mapped(hash)
+            && let Some(region) = self.region_mapped(DirectoryEntry(load(entry)).region())
+        {
+            region.prefetch_links(hash);
+        }
+    }
+
+    /// Returns the header, its state word, and the directory entry of a hash. `None` if the depth is
+    /// corrupt.
+    #[inline(always)]
+    fn directory_mapped(&self, hash: Hash) -> Option<(Header<'_>, HeaderStateWord, &Word)> {
+        let head = self.head.first();
+        let header = Header::new(head)?;
+        let poll = header.poll();
+        let depth = poll.depth();
+        if depth > self.geometry.directory_bits {
+            return None;
+        }
+        let at = WORDS + (hash.directory() & ((1 << depth) - 1)) as usize;
+        Some((header, poll, head.get(at)?))
     }
 
     /// Prefetches the control bytes and links at which a search for a hash begins.
