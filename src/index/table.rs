@@ -25,6 +25,8 @@ use crate::sync::{Word, acquire, acquire_fence, load, publish, store};
 
 /// Pages of the largest piece in which the page cache holds a file: 2 MiB with pages of 4 KiB.
 const LARGE: u64 = 512;
+/// Bytes of header and directory that the system may read at once.
+const HEAD_AHEAD: u64 = 1 << 16;
 /// Regions of the first window at most, as a power of two.
 const WINDOW_REGIONS_LOG2: u32 = 14;
 
@@ -68,6 +70,11 @@ impl Table {
             stores: StorePattern::Scattered,
         };
         let head = MappedWords::new(Arc::clone(&file), head)?;
+        if geometry.regions_at() > HEAD_AHEAD {
+            // Between directory and regions is a hole, which the system would read as zeros: 8 ms of the 9
+            // that a new index takes, where it reads 8 MiB ahead.
+            head.read_singly();
+        }
         let regions = MappedWords::new(Arc::clone(&file), regions)?;
         let table = Self {
             head,
@@ -461,7 +468,12 @@ impl Table {
         let bytes = count * self.geometry.region_bytes() as u64;
         let more = (at + bytes).next_multiple_of(STEP) - at;
         let much = bytes.saturating_sub(self.regions.allocated()) >= STEP;
-        self.regions.grow(if much { more } else { bytes })
+        // Several small regions share a page: the puts of 100 new entries take 300 us, against 540.
+        let page = match (self.geometry.region_bytes() as u64) < PAGE {
+            true => (at + bytes).next_multiple_of(PAGE) - at,
+            false => bytes,
+        };
+        self.regions.grow(if much { more } else { page })
     }
 
     /// Returns the regions that this process knows to be allocated.

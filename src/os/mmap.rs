@@ -93,20 +93,14 @@ struct Window {
     start: NonNull<Word>,
     words: usize,
     /// Keeps the memory that `start` points to.
-    #[cfg_attr(any(loom, not(target_os = "linux")), expect(dead_code))]
+    #[cfg_attr(loom, expect(dead_code))]
     owner: Owner,
 }
 
 #[derive(Debug)]
 enum Owner {
     #[cfg(not(loom))]
-    Mapping(
-        #[cfg_attr(
-            not(target_os = "linux"),
-            expect(dead_code, reason = "keeps the mapping")
-        )]
-        MmapRaw,
-    ),
+    Mapping(#[cfg_attr(not(unix), expect(dead_code, reason = "keeps the mapping"))] MmapRaw),
     #[cfg(test)]
     Plain(#[expect(dead_code, reason = "keeps the memory")] Box<[Word]>),
     #[cfg(loom)]
@@ -130,6 +124,18 @@ impl Window {
         // and lives as long as `self`; every bit pattern is a valid word, and words are only
         // accessed atomically.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), count) }
+    }
+
+    /// Lets the system read only the pages that are asked for. Does nothing if it cannot.
+    fn read_singly(&self) {
+        #[cfg(not(loom))]
+        #[cfg_attr(
+            not(test),
+            expect(irrefutable_let_patterns, reason = "tests have plain memory")
+        )]
+        if let Owner::Mapping(map) = &self.owner {
+            let _ = map.advise(memmap2::Advice::Random);
+        }
     }
 
     /// Makes the first pages dirty, as stores would. Does nothing if the kernel cannot do that.
@@ -264,6 +270,12 @@ impl MappedWords {
         let len = len.min(self.unit_bytes * self.units) & !7;
         // M2: never decreases, because another thread may have seen the file longer by now.
         Ok(self.allocated.fetch_max(len, Relaxed).max(len))
+    }
+
+    /// Lets the system read only those pages of the first window that are asked for, where it would read
+    /// megabytes ahead.
+    pub(crate) fn read_singly(&self) {
+        self.first.read_singly();
     }
 
     /// Makes every mapped page dirty, in order. Only a hint.
