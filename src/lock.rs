@@ -41,7 +41,7 @@ pub(crate) use crate::lock::hazard::HazardCell;
 pub(crate) use crate::lock::mutex::{MappedMutexGuard, Mutex, MutexGuard};
 use crate::lock::ofd::OpenDescription;
 pub(crate) use crate::lock::ofd::{epoch, process};
-pub(crate) use crate::lock::process_fence::prepare as prepare_process_fence;
+pub(crate) use crate::lock::process_fence::allow_thread as allow_fence_thread;
 
 /// The words of a file by which it is locked. Every contender for the lock stores them, by the
 /// rules of L4.

@@ -160,7 +160,9 @@ impl Handle {
         }
         let path: Arc<Path> = Arc::from(names.cache());
         let on_overlay = options.read_only && names.are_on_overlay();
-        lock::prepare_process_fence(options.background);
+        if options.background {
+            lock::allow_fence_thread();
+        }
         Ok(Self {
             names: Arc::new(names),
             id: xxhash_rust::xxh3::xxh3_64(path.as_os_str().as_encoded_bytes()),

@@ -13,7 +13,7 @@ use crate::os::words;
 use crate::sync::{Word, load};
 
 /// Long records are copied in pieces of this size, which stay in the nearest cache.
-const CHUNK: usize = 4096;
+const CHUNK: usize = 8192;
 /// Words of a short record at most.
 const SHORT_WORDS: usize = SHORT_BYTES / 8;
 

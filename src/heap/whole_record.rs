@@ -1,9 +1,9 @@
 //! A private copy of one record, header, key and value in one buffer.
 //!
-//! The checksum is computed from the copy (M1, M3). May call `format`, `os::words` and `sync`.
+//! The checksum is computed from the copy (M1, M3). May call `format`, `os::mmap` and `sync`.
 
 use crate::format::record::{ChecksumSeed, RecordHeader, SHORT_BYTES, SUM_BYTES};
-use crate::os::words;
+use crate::os::mmap;
 use crate::sync::Word;
 
 /// Bytes of a long record that are copied at once, so that they are summed from the nearest cache.
@@ -52,7 +52,7 @@ impl WholeRecord {
         if stored > SHORT_BYTES {
             return fill_long(seed, header, record, bytes, self.end);
         }
-        words::copy_out(record, bytes);
+        mmap::copy_to(record, bytes);
         header.is_of(bytes) && seed.sum_short(&bytes[SUM_BYTES..self.end]) == stored_sum(bytes)
     }
 }
@@ -69,7 +69,7 @@ fn fill_long(
     let mut sum = seed.long();
     for (piece, words) in record.chunks(CHUNK / 8).enumerate() {
         let at = piece * CHUNK;
-        words::copy_out(words, &mut bytes[at..at + words.len() * 8]);
+        mmap::copy_to(words, &mut bytes[at..at + words.len() * 8]);
         let upto = (at + CHUNK).min(end);
         sum.update(&bytes[at.max(SUM_BYTES)..upto.max(SUM_BYTES)]);
     }

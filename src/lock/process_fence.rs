@@ -20,20 +20,31 @@ const UNKNOWN: u32 = 0;
 const OWN: u32 = 1;
 /// Writers make the fence for all.
 const FOR_ALL: u32 = 2;
+/// Reads of this process before it asks: one that reads little does not wait for the answer.
+const READS: u32 = 1_000;
 
 static STATE: AtomicU32 = AtomicU32::new(UNKNOWN);
+/// Reads so far, or fewer: threads may count at the same time.
+static COUNTED: AtomicU32 = AtomicU32::new(0);
+/// 1 if a thread may be started that asks.
+static MAY_START: AtomicU32 = AtomicU32::new(0);
 
-/// Asks the system, once in a process. In a process of one thread that takes 4 us. In one of several it
+/// Allows this process to start a thread that asks the system.
+pub(crate) fn allow_thread() {
+    MAY_START.store(1, Relaxed);
+}
+
+/// Asks the system, once in a process. In a process of one thread that takes 20 us. In one of several it
 /// takes 13 to 16 ms, for the system waits until each processor has been in the kernel; so another
-/// thread asks, if the caller may start one.
-pub(crate) fn prepare(may_start_thread: bool) {
-    if STATE.load(Relaxed) != UNKNOWN {
+/// thread asks, if that is allowed.
+#[cold]
+fn prepare() {
+    if STATE.swap(OWN, Relaxed) != UNKNOWN {
         return;
     }
     if system::is_alone() {
-        STATE.store(OWN, Relaxed);
         ask();
-    } else if may_start_thread && STATE.swap(OWN, Relaxed) == UNKNOWN {
+    } else if MAY_START.load(Relaxed) == 1 {
         let thread = std::thread::Builder::new().name("mmapcache".into());
         // Without a thread, readers make their own fences.
         let _ = thread.stack_size(64 * 1024).spawn(ask);
@@ -42,6 +53,7 @@ pub(crate) fn prepare(may_start_thread: bool) {
 
 fn ask() {
     if system::register() {
+        // A thread that was refused by then has made its own fence before.
         STATE.store(FOR_ALL, Release);
     }
 }
@@ -57,7 +69,19 @@ pub(super) fn in_reader() {
         #[cfg(all(target_os = "linux", not(loom)))]
         compiler_fence(Ordering::SeqCst);
     } else {
-        fence(Ordering::SeqCst);
+        own_fence();
+    }
+}
+
+/// Makes a reader's own fence, and counts.
+#[inline(never)]
+fn own_fence() {
+    fence(Ordering::SeqCst);
+    let counted = COUNTED.load(Relaxed);
+    if counted < READS {
+        COUNTED.store(counted + 1, Relaxed);
+    } else if STATE.load(Relaxed) == UNKNOWN {
+        prepare();
     }
 }
 

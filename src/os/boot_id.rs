@@ -2,6 +2,8 @@
 //!
 //! May call `error` and `lock`; the caller decides what another boot means for a cache.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -41,8 +43,10 @@ pub(crate) fn began() -> u64 {
 
 fn read() -> Result<[u64; 2]> {
     let path = Path::new("/proc/sys/kernel/random/boot_id");
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
+    let mut text = [0; 64];
+    // One call returns all of it.
+    let len = match File::open(path).and_then(|mut file| file.read(&mut text)) {
+        Ok(len) => len,
         Err(error) => {
             return match error.raw_os_error() {
                 Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => {
@@ -52,7 +56,8 @@ fn read() -> Result<[u64; 2]> {
             };
         }
     };
-    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    let text = text[..len].iter().copied().map(char::from);
+    let digits: String = text.filter(char::is_ascii_hexdigit).collect();
     let half = |range: std::ops::Range<usize>| {
         digits
             .get(range)

@@ -136,7 +136,7 @@ impl MappedFile {
     /// Writes all data of the file to the disk.
     pub(crate) fn sync(&self) -> Result<()> {
         failpoint!(Sync(&self.file));
-        if self.writable && cow::is_in_memory(&self.file) {
+        if self.writable && self.file_system == FileSystem::InMemory {
             self.touch();
         }
         self.file.sync_data().map_err(Error::sync(&self.path))
@@ -283,7 +283,7 @@ impl MappedFile {
     /// on a full disk would raise SIGBUS. Leaves the `legitimate` hole as it is.
     pub(crate) fn fill_holes(&self, legitimate: Range<u64>) -> Result<()> {
         debug_assert!(legitimate.start <= legitimate.end);
-        let in_memory = cow::is_in_memory(&self.file);
+        let in_memory = self.file_system == FileSystem::InMemory;
         if !self.writable && !in_memory {
             return Ok(());
         }

@@ -464,6 +464,18 @@ pub(crate) fn append(words: &[Word], skip: usize, len: usize, out: &mut Vec<u8>)
     }
 }
 
+/// Copies whole shared words to private memory, up to the end of the shorter one.
+#[inline(always)]
+pub(crate) fn copy_to(words: &[Word], out: &mut [u8]) {
+    let blocks = size_of_val(words).min(out.len()) / BLOCK;
+    let done = if HAS_BLOCKS { blocks * BLOCK } else { 0 };
+    if done > 0 {
+        // SAFETY: as many blocks fit into the slice.
+        unsafe { copy_blocks(words, 0, blocks, out.as_mut_ptr()) };
+    }
+    copy_out(&words[done / 8..], &mut out[done..]);
+}
+
 /// Copies the first `count` of some shared words to private memory, and perhaps words after them.
 #[inline(always)]
 pub(crate) fn copy_first<const MOST: usize>(words: &[Word], count: usize, out: &mut [u64; MOST]) {
@@ -623,6 +635,12 @@ mod tests {
         let text: Vec<u8> = (0..4096_u32).map(|at| (at * 7 + at / 251) as u8).collect();
         let area: Vec<Word> = (0..512).map(|_| Word::new(0)).collect();
         crate::os::words::copy_in(&area, &[&text]);
+        for count in [0, 1, 7, 8, 9, 16, 20, 511, 512] {
+            let mut out = vec![0xee; 4096];
+            copy_to(&area[..count], &mut out);
+            assert_eq!(out[..count * 8], text[..count * 8]);
+            assert!(out[count * 8..].iter().all(|&byte| byte == 0xee));
+        }
         for skip in [0, 1, 7, 8, 24, 52, 63, 64, 65, 4090] {
             for len in [0, 1, 8, 63, 64, 65, 127, 128, 129, 1000, 4000, 5000] {
                 let mut out = b"before".to_vec();

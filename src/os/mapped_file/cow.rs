@@ -18,6 +18,8 @@ use std::ops::Range;
 pub(super) enum FileSystem {
     /// It stores in place, and no two files share blocks.
     Ordinary,
+    /// The same, in memory: reading a hole of a mapped file takes room.
+    InMemory,
     /// It stores in place, except to blocks that two files share: XFS.
     Shares,
     /// It stores to new blocks, and reserves metadata for each page that is dirtied alone: btrfs.
@@ -51,21 +53,11 @@ impl FileSystem {
             Some(BTRFS) => Self::CopiesOnWrite,
             #[cfg(target_os = "linux")]
             Some(XFS) => Self::Shares,
+            #[cfg(target_os = "linux")]
+            Some(TMPFS) => Self::InMemory,
             _ => Self::Ordinary,
         }
     }
-}
-
-/// Returns whether the file system is in memory, where reading a hole of a mapped file takes room.
-#[cfg(target_os = "linux")]
-pub(super) fn is_in_memory(file: &File) -> bool {
-    magic(file) == Some(TMPFS)
-}
-
-/// The same; other systems do not report it.
-#[cfg(not(target_os = "linux"))]
-pub(super) fn is_in_memory(_file: &File) -> bool {
-    false
 }
 
 /// Asks the file system to store to an empty file in place (`chattr +C`). btrfs then keeps no
