@@ -332,7 +332,7 @@ fn invariants_have_places() {
     }
     for (letter, count) in [
         ("M", 4),
-        ("L", 6),
+        ("L", 7),
         ("S", 6),
         ("H", 5),
         ("R", 2),

@@ -252,7 +252,7 @@ fn copy_long(
     !verify || sum.value() == stored
 }
 
-/// Returns whether the bytes of a record, which nothing changes meanwhile, have a header and the
+/// Returns whether the bytes of a record, which nothing changes during the call, have a header and the
 /// checksum in front of it.
 pub(super) fn is_valid_in_place(seed: ChecksumSeed, header: RecordHeader, record: &[u8]) -> bool {
     let Some(bytes) = record.get(..header.content_bytes() as usize) else {

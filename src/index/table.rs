@@ -288,7 +288,7 @@ impl Table {
         is_valid.then_some(trace)
     }
 
-    /// As [`Table::trace`], of any region. `None` if the region was replaced meanwhile.
+    /// As [`Table::trace`], of any region. `None` if the region was replaced during the call.
     pub(crate) fn trace_slowly(
         &self,
         hash: Hash,

@@ -141,7 +141,7 @@ impl<T> HazardCell<T> {
         drop(free);
     }
 
-    /// Replaces the value, and returns the old ones that no reader uses.
+    /// Replaces the value, and returns the old ones that no reader uses (L7).
     #[cfg(not(loom))]
     fn exchange(&self, values: &mut Vec<Arc<T>>, after: Arc<T>) -> Vec<Arc<T>> {
         // A fork between these steps leaves a child whose readers count references.
@@ -287,7 +287,7 @@ mod tests {
         assert_eq!(living.load(Relaxed), 0);
     }
 
-    // The value stays as long as its reader, who cannot read another one at the same time.
+    // L7: the value stays as long as its reader, which cannot read another one at the same time.
     #[test]
     fn value_outlives_its_reader() {
         let living = AtomicU64::new(0);

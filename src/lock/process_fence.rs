@@ -14,7 +14,7 @@ use std::sync::atomic::compiler_fence;
 
 use crate::sync::{Acquire, Ordering, Relaxed, Release, fence};
 
-/// Nobody has asked the system.
+/// The system has not been asked.
 const UNKNOWN: u32 = 0;
 /// The system has been asked, and has not answered or has refused.
 const OWN: u32 = 1;
@@ -117,7 +117,7 @@ mod system {
     }
 
     fn call(command: i32) -> bool {
-        // SAFETY: the call takes no address; it only lets processors execute a fence.
+        // SAFETY: L7: the call takes no address; it only lets processors execute a fence.
         unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
     }
 }

@@ -437,7 +437,7 @@ const BLOCK: usize = 64;
 /// Appends `len` bytes of shared words, from byte `skip` on, to private memory. Appends fewer if the
 /// words end before.
 ///
-/// The bytes may be torn if another process stores to them meanwhile: the caller computes a checksum
+/// The bytes may be torn if another process stores to them now: the caller computes a checksum
 /// of the copy.
 #[inline]
 pub(crate) fn append(words: &[Word], skip: usize, len: usize, out: &mut Vec<u8>) {
@@ -448,7 +448,7 @@ pub(crate) fn append(words: &[Word], skip: usize, len: usize, out: &mut Vec<u8>)
         let blocks = (end - at) / BLOCK;
         let room = out.spare_capacity_mut();
         assert!(room.len() >= blocks * BLOCK);
-        // SAFETY: the room was asserted.
+        // SAFETY: M1: the copy is private, and its room was asserted.
         unsafe { copy_blocks(words, at, blocks, room.as_mut_ptr().cast()) };
         at += blocks * BLOCK;
         // SAFETY: M1: so much of the room was filled just now.
@@ -470,7 +470,7 @@ pub(crate) fn copy_to(words: &[Word], out: &mut [u8]) {
     let blocks = size_of_val(words).min(out.len()) / BLOCK;
     let done = if HAS_BLOCKS { blocks * BLOCK } else { 0 };
     if done > 0 {
-        // SAFETY: as many blocks fit into the slice.
+        // SAFETY: M1: the slice is private, and as many blocks fit into it.
         unsafe { copy_blocks(words, 0, blocks, out.as_mut_ptr()) };
     }
     copy_out(&words[done / 8..], &mut out[done..]);
@@ -482,7 +482,7 @@ pub(crate) fn copy_first<const MOST: usize>(words: &[Word], count: usize, out: &
     let blocks = (count * 8).div_ceil(BLOCK);
     let bytes = blocks * BLOCK;
     if HAS_BLOCKS && blocks > 0 && bytes <= size_of_val(words) && bytes <= size_of_val(out) {
-        // SAFETY: the array has so much room, and any bytes are numbers.
+        // SAFETY: M1: the array is private, has so much room, and any bytes are numbers.
         unsafe { copy_blocks(words, 0, blocks, out.as_mut_ptr().cast()) };
         return;
     }

@@ -13,7 +13,7 @@ use crate::format::MAX_KEY;
 use crate::format::heap_addr::HeapAddr;
 use crate::format::index::HeaderStateWord;
 use crate::format::life::Life;
-use crate::format::record::{self, Traits, Variant};
+use crate::format::record::{self, Traits};
 use crate::format::region::RegionStateWord;
 use crate::format::slot::{Link, RecordMeta};
 use crate::hash::Hash;
@@ -261,13 +261,9 @@ fn value_of<T, const MARKS: bool>(
     out: &mut Vec<u8>,
     keep: impl FnOnce(record::RecordHeader) -> T,
 ) -> Option<T> {
-    // The compiler leaves out what other records need: 40 of 490 instructions.
-    let variant = match MARKS {
-        true => Variant::Expiring,
-        false => Variant::Versioned,
-    };
     let segment = generation.segment(place.segment)?;
-    segment.value_mapped((variant, place.unit), key, handle.options.verify, out, keep)
+    let verify = handle.options.verify;
+    segment.entry_value::<_, MARKS>(place.unit, key, verify, out, keep)
 }
 
 /// Returns whether a miss after so many others reads the clock, to find out whether the path has to

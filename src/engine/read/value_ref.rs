@@ -33,7 +33,7 @@ impl ValueRef {
     /// As [`MmapCache::get_ref`](crate::MmapCache::get_ref).
     pub(crate) unsafe fn find(handle: &Handle, key: &[u8]) -> Result<Option<Self>> {
         let is_valid = |generation: &Generation, place, header| {
-            // SAFETY: the caller's promise.
+            // SAFETY: M3: the caller's promise.
             !handle.options.verify || unsafe { is_valid(generation, place, header) }
         };
         Ok(match find_in_place(handle, key, is_valid)? {

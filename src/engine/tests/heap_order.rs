@@ -187,7 +187,7 @@ impl Drop for Stop<'_> {
     }
 }
 
-/// Keys that nobody deletes come exactly once beside a writer that overwrites, deletes, inserts, splits
+/// Keys that are not deleted come exactly once beside a writer that overwrites, deletes, inserts, splits
 /// regions and cleans; the others at most once while they are not inserted again.
 #[test]
 fn stable_keys_come_exactly_once() {
