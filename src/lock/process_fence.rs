@@ -35,7 +35,7 @@ pub(crate) fn allow_thread() {
 }
 
 /// Asks the system, once in a process. In a process of one thread that takes 20 us. In one of several it
-/// takes 13 to 16 ms, for the system waits until each processor has been in the kernel; so another
+/// takes 5 to 16 ms, for the system waits until each processor has been in the kernel; so another
 /// thread asks, if that is allowed.
 #[cold]
 fn prepare() {
