@@ -390,16 +390,16 @@ pub(crate) fn mark_new(generation: &Generation, boot: [u64; 2]) -> bool {
 }
 
 /// Gives a cache an empty roster in place of one that a power loss took before anything was flushed:
-/// the next writer rebuilds it. Returns false if that is not what the error of an opening was about.
-pub(crate) fn restore_roster(names: &FileNames, options: &Options) -> Result<bool> {
+/// the next writer rebuilds it. Does nothing if another process has done it, or if that is not what the
+/// error of an opening was about: the caller opens the files again to see.
+pub(crate) fn restore_roster(names: &FileNames, options: &Options) -> Result<()> {
     let boot = boot_id::id()?;
     if lost_roster(names, boot)?.is_none() {
-        return Ok(false);
+        return Ok(());
     }
     let _creation = locking::lock_creation(names, options)?;
-    // Another process may have done it since.
     let Some(ids) = lost_roster(names, boot)? else {
-        return Ok(true);
+        return Ok(());
     };
     let (path, target) = (names.roster(Stage::New), names.roster(Stage::Final));
     refuse_foreign(&target, RosterHeader::MAGIC)?;
@@ -407,12 +407,18 @@ pub(crate) fn restore_roster(names: &FileNames, options: &Options) -> Result<boo
     let index = names.index(Stage::Final);
     let access = Access::of(&files::open(&index, false)?, &index)?;
     let made = empty_roster(&path, ids, files::create(&path, &access)?);
-    made.and_then(|_| files::rename(&path, &target))
-        .inspect_err(|_| {
+    match made.and_then(|_| files::rename(&path, &target)) {
+        // A writer has opened the new file, and renamed it: see `finish_renames`. What has the name now
+        // is that writer's.
+        Err(error) if error.is_absent() => {}
+        Err(error) => {
             let _ = files::remove(&path);
-        })?;
+            return Err(error);
+        }
+        Ok(()) => {}
+    }
     log::warn!("{}: lost with the power, created again", target.display());
-    Ok(true)
+    Ok(())
 }
 
 /// Returns the error for a file of a cache that has no index.

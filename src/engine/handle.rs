@@ -537,8 +537,8 @@ fn open_or_create(names: &FileNames, options: &Options) -> Result<Generation> {
     if let Err(error) = &opened
         && error.is_corruption()
         && !options.read_only
-        && create::restore_roster(names, options)?
     {
+        create::restore_roster(names, options)?;
         opened = open::generation(names, true);
     }
     match opened {

@@ -103,7 +103,11 @@ pub(crate) fn finish_renames(names: &FileNames, generation: &Generation) -> Resu
     let ids = generation.ids;
     let roster = names.roster(Stage::New);
     if roster_id(&roster, ids.cache)? == Some(ids.roster) {
-        files::rename(&roster, &names.roster(Stage::Final))?;
+        match files::rename(&roster, &names.roster(Stage::Final)) {
+            // An opener that has just restored it has renamed it, see `create::restore_roster`.
+            Err(error) if error.is_absent() => {}
+            renamed => renamed?,
+        }
     }
     let heap_of = |number, stage| heap_id(&names.segment(number, stage), ids.cache);
     let (replaced, staged) = match Extent::replaced(header) {
@@ -224,12 +228,16 @@ pub(crate) fn lost_roster(names: &FileNames, boot: [u64; 2]) -> Result<Option<Id
         let is_here = header.is_from_here(boot, inode) || header.is_copied(boot, inode);
         header.is_dirty() && !header.is_flushed() && !is_here
     });
-    for stage in [Stage::Final, Stage::New] {
+    // The final name twice: a rename may happen between the first two.
+    for stage in [Stage::Final, Stage::New, Stage::Final] {
         if !is_explained || roster_id(&names.roster(stage), ids.cache)? == Some(ids.roster) {
             return Ok(None);
         }
     }
-    Ok(Some(ids))
+    // Another process may have restored it since the index was read, and rebuilt the index: what has
+    // its name is the roster of the new one then.
+    let is_still = read_index(&path)?.is_some_and(|(now, _)| now == ids);
+    Ok(is_still.then_some(ids))
 }
 
 /// Returns the ids and the header page of an index; `None` if there is none at the path, or one of

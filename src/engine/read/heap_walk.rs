@@ -12,6 +12,7 @@ use crate::format::segment::first_place;
 use crate::hash::Hash;
 use crate::heap::{ScanItem, Segment, WholeRecord};
 use crate::index::region::Trace;
+use crate::sync::acquire_fence;
 
 use crate::engine::generation::Generation;
 use crate::engine::read::part::Part;
@@ -67,6 +68,8 @@ impl HeapWalk {
         let header = generation.header();
         let cleaned = header.clean_cursor().map(|cursor| cursor.addr.segment);
         let oldest = header.checked_oldest()?.max(cleaned.unwrap_or(0));
+        // The end covers what was copied before the cursor came so far.
+        acquire_fence();
         let end = header.tail();
         let reserved = header.reserved();
         let mut numbers = oldest..=end.segment;
@@ -178,6 +181,8 @@ impl HeapWalk {
         self.is_begun = true;
         self.resume = self.at;
         let segment = generation.segment(self.end.segment)?;
+        // The file may have grown for this very record.
+        self.is_incomplete |= segment.refresh().is_err();
         let upcoming = &mut self.upcoming;
         let header = upcoming.read_last(generation, segment, self.end.unit)?;
         (header.kind == Kind::Entry).then(|| Found::Moved(self.upcoming.last().hash))
@@ -221,7 +226,9 @@ impl HeapWalk {
         match scanner.next_item()? {
             // Zeros: a rotated segment ends here, and before the heap's end there are none.
             None => self.is_incomplete |= self.at.segment == self.end.segment,
-            Some(ScanItem::Record(..) | ScanItem::Corrupt { .. }) => self.is_incomplete = true,
+            // Another thread has made room for it in the mapping meanwhile.
+            Some(ScanItem::Record(..)) => return Ok(()),
+            Some(ScanItem::Corrupt { .. }) => self.is_incomplete = true,
         }
         self.budget = scanner.budget();
         if scanner.gave_up() {
@@ -279,4 +286,31 @@ impl HeapWalk {
 fn trace(generation: &Generation, hash: Hash, place: HeapAddr, end: HeapAddr) -> Option<Trace> {
     let attempt = || generation.table.trace_slowly(hash, place, end);
     (0..ATTEMPTS).find_map(|_| attempt().transpose())?.ok()
+}
+
+#[cfg(not(loom))]
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Another thread of the handle learns that the file has grown, after the walk has found no record
+    // in what was mapped, and before it asks for the file's length.
+    #[test]
+    fn walk_passes_over_no_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = crate::MmapCache::open(dir.path().join("cache")).unwrap();
+        for i in 0..10_u8 {
+            cache.put(&[i], b"value").unwrap();
+        }
+        let generation = cache.handle().generation.load_full();
+        let mut walk = HeapWalk::new(&generation, 1).unwrap();
+        let segment = generation.segment(walk.at.segment).unwrap();
+        walk.pass_over(segment, walk.until(segment)).unwrap();
+        let mut found = 0;
+        while !walk.is_over {
+            let next = walk.next(&generation).unwrap();
+            found += u32::from(matches!(next, Found::Live { .. }));
+        }
+        assert_eq!(found, 10);
+    }
 }

@@ -172,7 +172,8 @@ impl<'a> Cursor<'a> {
     /// Reads the next entry, its key (and value) into the cursor's buffers.
     #[inline(always)]
     fn step(&mut self, with_value: bool) -> Option<Result<Version>> {
-        if let Some(walk) = &self.walk
+        if !self.over
+            && let Some(walk) = &self.walk
             && !walk.is_over
             && let Some(item) = self.step_in_heap()
         {
@@ -285,6 +286,7 @@ impl<'a> Cursor<'a> {
         let located = generation.table.locate(generation.header().poll(), hash)?;
         let state = located.region.stamp();
         let links = located.region.probe(hash);
+        let mut corrupt = None;
         for (index, slot, link) in links.filter(|(_, _, link)| link.addr() >= end) {
             let place = link.addr();
             let number = generation.table.slot_number(located.region.number(), index);
@@ -306,16 +308,17 @@ impl<'a> Cursor<'a> {
                     let version = Version(header.mtime);
                     return Ok(Attempt::Done((read.identity.position, version)));
                 }
+                // It may be another key's of the same hash.
                 RecordRead::Match(_) | RecordRead::Corrupt => {
-                    let error = segment.corrupted(Corruption::Record, place.unit);
-                    return Ok(Attempt::Corrupt(error));
+                    corrupt = Some(segment.corrupted(Corruption::Record, place.unit));
                 }
             }
         }
         let again = generation.table.look_again(&located, hash)?;
-        Ok(match again == (located.poll, located.entry) {
-            true => Attempt::Absent,
-            false => Attempt::Retry,
+        Ok(match (again == (located.poll, located.entry), corrupt) {
+            (false, _) => Attempt::Retry,
+            (true, Some(error)) => Attempt::Corrupt(error),
+            (true, None) => Attempt::Absent,
         })
     }
 

@@ -192,6 +192,39 @@ fn unflushed_cache_outlives_its_roster() {
     }
 }
 
+// Whoever opens the cache first restores the roster; the others must not report that it is missing.
+#[test]
+fn concurrent_openers_restore_one_roster() {
+    for round in 0..60 {
+        let scratch = scratch();
+        let cache = scratch.open(&tiny());
+        for i in 0..20_u8 {
+            cache.put(&[i], b"v").unwrap();
+        }
+        boot_again(cache);
+        std::fs::remove_file(scratch.path().with_file_name("cache.roster")).unwrap();
+        let start = std::sync::Barrier::new(4);
+        std::thread::scope(|scope| {
+            for thread in 0..4_u8 {
+                let (scratch, start) = (&scratch, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    let mut cache = tiny().open(scratch.path());
+                    while matches!(&cache, Err(error) if error.is_retryable()) {
+                        cache = tiny().open(scratch.path());
+                    }
+                    let cache = cache.unwrap_or_else(|error| panic!("{round}: {error:?}"));
+                    cache.put(&[100 + thread], b"w").unwrap();
+                    assert_eq!(cache.get(&[7]).unwrap().unwrap(), b"v");
+                });
+            }
+        });
+        let cache = scratch.open(&tiny());
+        assert_eq!(cache.len(), 24);
+        assert_clean(&cache);
+    }
+}
+
 // What was flushed was promised: a lost roster is damage, and so is one that was lost while the system
 // was running.
 #[test]

@@ -283,6 +283,76 @@ fn killed_writers_leave_both_orders_equal() {
     }
 }
 
+/// The same of a reader that mapped the segment before its file grew for that record.
+#[test]
+fn record_beyond_mapping_is_listed() {
+    use crate::sync::failpoint;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    let mut listed_new = 0;
+    for steps in 0.. {
+        let scratch = scratch();
+        let cache = scratch.open(&Options::new());
+        for i in 0..20_u8 {
+            cache.put(&[b'k', i], b"value").unwrap();
+        }
+        let reader = scratch.open(Options::new().read_only(true));
+        assert_eq!(reader.get(&[b'k', 0]).unwrap().unwrap(), b"value");
+        failpoint::set(steps);
+        let put = || drop(cache.put(b"new", &[7; 9_000]).unwrap());
+        let outcome = catch_unwind(AssertUnwindSafe(put));
+        failpoint::clear();
+        if let Some(items) = Entries::in_heap_order(&reader.handle, 0).unwrap() {
+            let (by_place, errors) = collect(items);
+            assert!(errors.is_empty(), "step {steps}: {errors:?}");
+            let by_position = collect(reader.entries().unwrap()).0;
+            listed_new += usize::from(by_position.len() == 21);
+            assert_eq!(by_place.len(), by_position.len(), "step {steps}");
+        }
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    assert!(listed_new > 1, "{listed_new}");
+}
+
+// After an error that ends a listing nothing more comes.
+#[test]
+fn superseded_listings_end_at_once() {
+    let scratch = Scratch::new();
+    let (cache, other) = (scratch.open(&tiny()), scratch.open(&tiny()));
+    for i in 0..200 {
+        cache.put(&key(i), &[1; 40]).unwrap();
+    }
+    let items = list(&cache, 1 << 16);
+    // Into segments that the listing has not mapped, and that are gone when it needs them.
+    for i in 0..200 {
+        other.put(&key(i), &[2; 40]).unwrap();
+    }
+    other.clear().unwrap();
+    let mut after = items.skip_while(Result::is_ok);
+    let error = after.next().unwrap().unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Superseded), "{error}");
+    assert_eq!(after.count(), 0);
+}
+
+// Where keys of one hash were moved, a damaged record hides none but its own.
+#[test]
+fn damaged_twin_hides_no_moved_entry() {
+    let scratch = Scratch::new();
+    let (cache, other) = (scratch.open(&colliding()), scratch.open(&colliding()));
+    for i in 0..200 {
+        cache.put(&key(i), &[1; 40]).unwrap();
+    }
+    let items = list(&cache, 1 << 16);
+    for i in 0..200 {
+        other.put(&key(i), &[2; 40]).unwrap();
+    }
+    let place = place_of(&other, &key(77));
+    flip(&segment_path(&scratch, place.segment), place.bytes() + 30);
+    let (listed, errors) = collect(items);
+    assert_eq!((listed.len(), errors.len()), (199, 1), "{errors:?}");
+}
+
 // A damaged record is one error, at its place, and everything else is listed.
 #[test]
 fn damage_hides_only_itself() {
