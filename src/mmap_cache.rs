@@ -490,7 +490,7 @@ impl MmapCache {
 
     /// Returns an iterator over the keys and values, in no particular order. As [`keys`](Self::keys), but
     /// it reads each value and verifies its checksum, and lists large caches in the order in which they were
-    /// written. It remembers which entries writers overwrite ahead of it, in some megabytes at most. `for
+    /// written. It remembers which entries writers overwrite ahead of it, in some tens of megabytes at most. `for
     /// item in &cache` lists the same; there an error of starting the listing is the first item.
     ///
     /// ```

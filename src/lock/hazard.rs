@@ -31,10 +31,10 @@ use crate::lock::process_fence;
 use crate::sync::count::THREAD_NUMBERS;
 #[cfg(not(loom))]
 use crate::sync::count::thread_number;
-use crate::sync::{Acquire, AtomicPtr, Relaxed, Release};
+use crate::sync::{Acquire, AtomicPtr, Relaxed, Release, Word};
 
 /// How often a writer looks whether the readers of an old value are done, before it leaves the value
-/// to the next writer.
+/// to the next writer or slow read.
 #[cfg(not(loom))]
 const LOOKS: u32 = 100;
 
@@ -52,6 +52,8 @@ pub(crate) struct HazardCell<T> {
 /// Values that were replaced while a reader used them. Also excludes the threads that replace.
 struct Retired<T> {
     values: Mutex<Vec<Arc<T>>>,
+    /// How many there are.
+    count: Word,
     epoch: u64,
 }
 
@@ -59,6 +61,7 @@ impl<T> Default for Retired<T> {
     fn default() -> Self {
         Self {
             values: Mutex::new(Vec::new()),
+            count: Word::new(0),
             epoch: epoch(),
         }
     }
@@ -110,10 +113,32 @@ impl<T> HazardCell<T> {
         Some(read(&self.owner.load()))
     }
 
-    /// Returns the value, counted.
+    /// Returns the value, counted. Drops replaced values whose readers are done.
     #[inline]
     pub(crate) fn load(&self) -> Guard<Arc<T>> {
+        if self.retired.count.load(Relaxed) != 0 {
+            self.drop_unused();
+        }
         self.owner.load()
+    }
+
+    #[cold]
+    fn drop_unused(&self) {
+        #[cfg(not(loom))]
+        let free = {
+            let retired = &*self.retired;
+            let Some(mut values) = retired.values.try_lock() else {
+                return;
+            };
+            let free = match process_fence::in_writer() {
+                true => self.unused(&mut values, 1),
+                false => Vec::new(),
+            };
+            retired.count.store(values.len() as u64, Relaxed);
+            free
+        };
+        #[cfg(not(loom))]
+        drop(free);
     }
 
     pub(crate) fn load_full(&self) -> Arc<T> {
@@ -136,6 +161,7 @@ impl<T> HazardCell<T> {
         }
         drop(before);
         let free = self.exchange(&mut values, after);
+        retired.count.store(values.len() as u64, Relaxed);
         drop(values);
         // Outside the lock: it may unmap files.
         drop(free);
@@ -152,7 +178,7 @@ impl<T> HazardCell<T> {
             return Vec::new();
         }
         self.hazards.show(address);
-        self.unused(values)
+        self.unused(values, LOOKS)
     }
 
     #[cfg(loom)]
@@ -162,9 +188,9 @@ impl<T> HazardCell<T> {
 
     /// Takes the values that no reader uses out of the list.
     #[cfg(not(loom))]
-    fn unused(&self, values: &mut Vec<Arc<T>>) -> Vec<Arc<T>> {
+    fn unused(&self, values: &mut Vec<Arc<T>>, looks: u32) -> Vec<Arc<T>> {
         let mut free = Vec::new();
-        for look in 0..LOOKS {
+        for look in 0..looks {
             let is_free = |value: &mut Arc<T>| !self.hazards.has(Arc::as_ptr(value));
             free.extend(values.extract_if(.., is_free));
             if values.is_empty() {
@@ -299,8 +325,12 @@ mod tests {
             value.number
         });
         assert_eq!(read, Some(1));
-        cell.store(Arc::new(Counted::new(&living, 3)));
-        assert_eq!(living.load(Relaxed), 1, "and no longer");
+        assert_eq!(cell.load().number, 2);
+        assert_eq!(
+            living.load(Relaxed),
+            1,
+            "and no longer than until the next load"
+        );
     }
 
     #[test]

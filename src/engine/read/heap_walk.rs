@@ -226,7 +226,7 @@ impl HeapWalk {
         match scanner.next_item()? {
             // Zeros: a rotated segment ends here, and before the heap's end there are none.
             None => self.is_incomplete |= self.at.segment == self.end.segment,
-            // Another thread has made room for it in the mapping meanwhile.
+            // Another thread has made room for it in the mapping since.
             Some(ScanItem::Record(..)) => return Ok(()),
             Some(ScanItem::Corrupt { .. }) => self.is_incomplete = true,
         }

@@ -34,8 +34,8 @@ const AHEAD: u32 = 16;
 /// as loaded, 100,000 entries take 90 ns each in that order and 77 by positions, 300,000 take 127 and 190
 /// (on a busy machine).
 const MANY: u64 = 1 << 17;
-/// The most moved entries that such a listing remembers of a part of the keys: about a megabyte.
-const MOST_MOVED: usize = 1 << 16;
+/// The most moved entries that such a listing remembers of a part of the keys, in some 20 MB.
+const MOST_MOVED: usize = 1 << 20;
 /// Attempts to begin it beside writers who begin segments.
 const BEGINNINGS: u32 = 8;
 

@@ -34,7 +34,7 @@ impl ValueRef {
     pub(crate) unsafe fn find(handle: &Handle, key: &[u8]) -> Result<Option<Self>> {
         let is_valid = |generation: &Generation, place, header| {
             // SAFETY: M3: the caller's promise.
-            !handle.options.verify || unsafe { is_valid(generation, place, header) }
+            !handle.options.verify || unsafe { is_valid(handle, generation, place, header) }
         };
         Ok(match find_in_place(handle, key, is_valid)? {
             Answer::Found((generation, link, header)) => Some(Self {
@@ -57,7 +57,12 @@ impl ValueRef {
 /// # Safety
 ///
 /// As [`MmapCache::get_ref`](crate::MmapCache::get_ref).
-unsafe fn is_valid(generation: &Generation, place: HeapAddr, header: RecordHeader) -> bool {
+unsafe fn is_valid(
+    handle: &Handle,
+    generation: &Generation,
+    place: HeapAddr,
+    header: RecordHeader,
+) -> bool {
     let Some(segment) = generation.segment(place.segment) else {
         return false;
     };
@@ -68,8 +73,9 @@ unsafe fn is_valid(generation: &Generation, place: HeapAddr, header: RecordHeade
         unit: place.unit + words.len() as u32,
         ..place
     };
-    if end > generation.header().tail() {
-        // A writer has just linked it; or the link is corrupt, and a writer is filling the place.
+    if end > generation.header().tail() || generation.is_from_elsewhere(handle.boot) {
+        // A writer has just linked it; or the link is corrupt, and a writer is filling the place. After a
+        // power loss it may be torn, and a writer that recovers covers it by a filler record.
         return segment
             .verify(place.unit)
             .is_ok_and(|found| found == Some(header));

@@ -192,7 +192,7 @@ fn unflushed_cache_outlives_its_roster() {
     }
 }
 
-// Whoever opens the cache first restores the roster; the others must not report that it is missing.
+// The first that opens the cache restores the roster; the others must not report that it is missing.
 #[test]
 fn concurrent_openers_restore_one_roster() {
     for round in 0..60 {

@@ -298,7 +298,9 @@ fn record_beyond_mapping_is_listed() {
         let reader = scratch.open(Options::new().read_only(true));
         assert_eq!(reader.get(&[b'k', 0]).unwrap().unwrap(), b"value");
         failpoint::set(steps);
-        let put = || drop(cache.put(b"new", &[7; 9_000]).unwrap());
+        let put = || {
+            let _ = cache.put(b"new", &[7; 9_000]).unwrap();
+        };
         let outcome = catch_unwind(AssertUnwindSafe(put));
         failpoint::clear();
         if let Some(items) = Entries::in_heap_order(&reader.handle, 0).unwrap() {
