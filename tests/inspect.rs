@@ -620,7 +620,7 @@ fn broken_header_is_still_shown() {
         (&2.into(), &1.into())
     );
     assert_eq!(value["header"]["sealed"]["checksum_ok"], false);
-    assert_eq!(value["header"]["sealed"]["region_slots"], 512);
+    assert_eq!(value["header"]["sealed"]["region_slots"], 16);
     assert!(value["refused"].as_str().unwrap().contains("checksum"));
     let text = run([OsStr::new("stats"), cache.as_ref()]);
     assert_code(&text, 1);

@@ -405,7 +405,7 @@ fn changed_bytes_never_shorten_dictionary_listings() {
     let sample = dictionaries();
     try_readers_at(&sample, 1, controls);
     try_readers(&sample, 37, 1);
-    try_writers(&sample, 211, 1);
+    try_writers(&sample, 101, 1);
 }
 
 #[test]
