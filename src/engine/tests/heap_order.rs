@@ -18,7 +18,7 @@ fn list(cache: &MmapCache, most_moved: usize) -> Entries<'_> {
 }
 
 /// Returns what a listing returned, and its errors. No key may come twice.
-fn collect<'a>(
+fn collect(
     items: impl Iterator<Item = Result<(Vec<u8>, Entry)>>,
 ) -> (BTreeMap<Vec<u8>, Entry>, Vec<Error>) {
     let (mut listed, mut errors) = (BTreeMap::new(), Vec::new());
@@ -105,10 +105,10 @@ fn both_orders_list_the_same() {
 fn large_caches_follow_the_heap() {
     let scratch = scratch();
     let cache = scratch.open(&Options::new());
-    let key = |i: u32| i.to_be_bytes();
+    let key = |i: u32| i.to_le_bytes();
     let order = || -> Vec<u32> {
         let keys = cache.iter().unwrap().map(|item| item.unwrap().0);
-        keys.map(|key| u32::from_be_bytes(key.try_into().unwrap()))
+        keys.map(|key| u32::from_le_bytes(key.try_into().unwrap()))
             .collect()
     };
     let mut writer = cache.writer().unwrap();
