@@ -21,7 +21,7 @@ use crate::sync::{Word, load, store};
 
 /// Returns whether a header says how long the record is.
 fn is_whole(header: &RecordHeader, record: &[Word]) -> bool {
-    header.stored_bytes() == size_of_val(record) as u64
+    header.stored_bytes() == record.len() as u64 * 8
 }
 
 /// Cache lines of a record that are prefetched.
@@ -237,7 +237,7 @@ impl Segment {
             return None;
         }
         // What is mapped ends where the segment may end.
-        if header.stored_bytes() > size_of_val(rest) as u64 {
+        if header.stored_bytes() > rest.len() as u64 * 8 {
             return None;
         }
         let copied = record_io::copy_value(self.seed(unit), head, rest, (key, verify), out);

@@ -441,7 +441,7 @@ const BLOCK: usize = 64;
 /// of the copy.
 #[inline]
 pub(crate) fn append(words: &[Word], skip: usize, len: usize, out: &mut Vec<u8>) {
-    let end = (skip + len).min(size_of_val(words));
+    let end = (skip + len).min(words.len() * 8);
     let mut at = skip.min(end);
     out.reserve(end - at);
     if HAS_BLOCKS && end - at >= BLOCK {
@@ -467,7 +467,7 @@ pub(crate) fn append(words: &[Word], skip: usize, len: usize, out: &mut Vec<u8>)
 /// Copies whole shared words to private memory, up to the end of the shorter one.
 #[inline(always)]
 pub(crate) fn copy_to(words: &[Word], out: &mut [u8]) {
-    let blocks = size_of_val(words).min(out.len()) / BLOCK;
+    let blocks = (words.len() * 8).min(out.len()) / BLOCK;
     let done = if HAS_BLOCKS { blocks * BLOCK } else { 0 };
     if done > 0 {
         // SAFETY: M1: the slice is private, and as many blocks fit into it.
@@ -481,7 +481,7 @@ pub(crate) fn copy_to(words: &[Word], out: &mut [u8]) {
 pub(crate) fn copy_first<const MOST: usize>(words: &[Word], count: usize, out: &mut [u64; MOST]) {
     let blocks = (count * 8).div_ceil(BLOCK);
     let bytes = blocks * BLOCK;
-    if HAS_BLOCKS && blocks > 0 && bytes <= size_of_val(words) && bytes <= size_of_val(out) {
+    if HAS_BLOCKS && blocks > 0 && bytes <= words.len() * 8 && bytes <= size_of_val(out) {
         // SAFETY: M1: the array is private, has so much room, and any bytes are numbers.
         unsafe { copy_blocks(words, 0, blocks, out.as_mut_ptr().cast()) };
         return;
@@ -505,7 +505,7 @@ const HAS_BLOCKS: bool = cfg!(all(target_arch = "x86_64", not(any(loom, miri))))
 /// There is room for the blocks at `to`.
 #[inline(always)]
 unsafe fn copy_blocks(words: &[Word], at: usize, blocks: usize, to: *mut u8) {
-    assert!(blocks > 0 && at + blocks * BLOCK <= size_of_val(words));
+    assert!(blocks > 0 && at + blocks * BLOCK <= words.len() * 8);
     #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
     // SAFETY: M1, M2: so many bytes are mapped from `at` on, as was asserted, and the caller has so much
     // room at `to`. An aligned word is loaded whole, or by two loads of its bytes; a checksum follows.
