@@ -36,7 +36,7 @@ use crate::sync::{Acquire, AtomicPtr, Relaxed, Release, Word};
 /// How often a writer looks whether the readers of an old value are done, before it leaves the value
 /// to the next writer or slow read.
 #[cfg(not(loom))]
-const LOOKS: u32 = 100;
+const LOOKS: u32 = 30;
 
 /// A shared `Arc`. Reading takes no lock, and mostly no exchange of a word; replacing it takes a lock,
 /// and makes all processors execute a fence.
@@ -190,17 +190,13 @@ impl<T> HazardCell<T> {
     #[cfg(not(loom))]
     fn unused(&self, values: &mut Vec<Arc<T>>, looks: u32) -> Vec<Arc<T>> {
         let mut free = Vec::new();
-        for look in 0..looks {
+        for _ in 0..looks {
             let is_free = |value: &mut Arc<T>| !self.hazards.has(Arc::as_ptr(value));
             free.extend(values.extract_if(.., is_free));
             if values.is_empty() {
                 break;
             }
-            if look > LOOKS / 2 {
-                std::thread::yield_now();
-            } else {
-                std::hint::spin_loop();
-            }
+            std::hint::spin_loop();
         }
         free
     }
@@ -359,11 +355,12 @@ mod tests {
                             last = number;
                             read.fetch_add(1, Relaxed);
                         }
+                        std::thread::yield_now();
                     }
                 });
             }
             start.wait();
-            for number in 1..20_000 {
+            for number in 1..500 {
                 cell.store(Arc::new(Counted::new(&living, number)));
             }
             while read.load(Relaxed) == 0 {
