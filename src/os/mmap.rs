@@ -498,7 +498,7 @@ const HAS_BLOCKS: bool = cfg!(all(target_arch = "x86_64", not(any(loom, miri))))
 ///
 /// The compiler may not combine loads of atomic words, so it copies eight bytes at a time. These
 /// instructions copy 16, and the compiler knows nothing of the memory that they load: 256 KiB are
-/// copied, verified and read in 52 us, against 77.
+/// copied, verified and read to the end in 51 us, where memcpy, CRC-32 and reading take 62.
 ///
 /// # Safety
 ///
