@@ -73,10 +73,13 @@ fn check_but(
 ) -> Result<()> {
     let header = generation.header();
     let Some(required) = required(header) else {
-        // The header is corrupt: recovery goes by what it finds, if it finds anything.
-        return match found(generation, names)?.is_empty() {
-            true => Err(missing(generation, names, header.oldest(), "nothing")),
-            false => Ok(()),
+        // The header is corrupt, or a power loss left words of different times in it: recovery goes by
+        // what it finds, if it finds anything.
+        let is_explained =
+            !found(generation, names)?.is_empty() || may_be_missing(generation, names, boot)?;
+        return match is_explained {
+            true => Ok(()),
+            false => Err(missing(generation, names, header.oldest(), "nothing")),
         };
     };
     for number in required.filter(|&number| !is_known(number)) {

@@ -166,10 +166,7 @@ pub(crate) fn left_without_index(names: &FileNames, was_used: bool) -> Result<Op
         if files::is_ours(&path, SegmentHeader::MAGIC)? {
             // A segment of a newer release is an error of its own.
             let header = read_sealed::<SegmentHeader>(&path)?;
-            let is_undone = header.is_some_and(|header| {
-                undone.is_some_and(|ids| ids.cache == header.cache_id && ids.heap == header.heap_id)
-            });
-            if !is_undone {
+            if undone.is_none_or(|ids| !is_of_creation(header, ids)) {
                 return Ok(Some(path));
             }
         }
@@ -193,6 +190,12 @@ fn undone_creation(names: &FileNames) -> Result<Option<Ids>> {
         .map(|(ids, _)| ids))
 }
 
+/// Returns whether a segment with this header, if it has a complete one, is of a creation that a power
+/// loss took back. A creation begins only where there is no segment, so the loss left the others.
+fn is_of_creation(header: Option<SegmentHeader>, ids: Ids) -> bool {
+    header.is_none_or(|header| ids.cache == header.cache_id && ids.heap == header.heap_id)
+}
+
 /// Removes the files with final names of a creation that a power loss took back in part. The caller
 /// holds the creation lock, has found no index at the path, and removes the staged files afterwards:
 /// their index is the proof, so it goes last.
@@ -202,8 +205,10 @@ pub(crate) fn discard_undone(names: &FileNames) -> Result<()> {
     };
     let mut found = Vec::new();
     for number in names.segment_numbers()? {
-        if heap_id(&names.segment(number, Stage::Final), ids.cache)? == Some(ids.heap) {
-            found.push(names.segment(number, Stage::Final));
+        let path = names.segment(number, Stage::Final);
+        if files::is_ours(&path, SegmentHeader::MAGIC)? && is_of_creation(read_sealed(&path)?, ids)
+        {
+            found.push(path);
         }
     }
     if roster_id(&names.roster(Stage::Final), ids.cache)?.is_some() {

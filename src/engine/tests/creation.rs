@@ -246,7 +246,8 @@ fn lost_roster_is_reported() {
     }
 }
 
-// A power loss before the first flush may take the heap, or what it contains.
+// A power loss before the first flush may take the heap, or what it contains, and leave words of
+// different times in the header: then those of the heap's end contradict each other.
 #[test]
 fn unflushed_cache_outlives_its_heap() {
     let take: [fn(&Path); 3] = [
@@ -254,10 +255,17 @@ fn unflushed_cache_outlives_its_heap() {
         |path| std::fs::write(path, b"").unwrap(),
         write_blank,
     ];
-    for take_heap in take {
+    for (take_heap, is_torn) in take
+        .into_iter()
+        .flat_map(|take| [(take, false), (take, true)])
+    {
         let scratch = scratch();
         let cache = scratch.open(&tiny());
         cache.put(b"k", b"v").unwrap();
+        if is_torn {
+            let generation = generation_of(&cache);
+            generation.header().corrupt(word::RESERVED, 2 << 48 | 8);
+        }
         boot_again(cache);
         take_heap(&scratch.path().with_file_name("cache.heap"));
         let cache = scratch.open(&tiny());
@@ -271,34 +279,52 @@ fn unflushed_cache_outlives_its_heap() {
 // promised, so the cache is created again.
 #[test]
 fn undone_creation_is_done_again() {
-    let scratch = scratch();
-    let cache = scratch.open(&tiny());
-    for i in 0..100_u8 {
-        cache.put(&[i], &[1; 400]).unwrap();
+    // Of a segment the header may be incomplete.
+    for torn in [&[][..], &["heap"], &["heap", "heap.1"]] {
+        let scratch = scratch();
+        let cache = scratch.open(&tiny());
+        for i in 0..100_u8 {
+            cache.put(&[i], &[1; 400]).unwrap();
+        }
+        assert!(cache.stats().unwrap().segments > 1);
+        drop(cache);
+        for extension in torn {
+            let path = scratch.path().with_extension(extension);
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes[16..24].fill(0);
+            std::fs::write(&path, bytes).unwrap();
+        }
+        take_rename_back(scratch.path());
+        let reader = Options::new().read_only(true).open(scratch.path());
+        assert!(matches!(
+            reader.as_ref().map_err(crate::Error::kind),
+            Err(crate::ErrorKind::NotFound)
+        ));
+        let cache = scratch.open(&tiny());
+        assert_eq!(cache.len(), 0);
+        cache.put(b"k", b"v").unwrap();
+        assert_clean(&cache);
+        drop(cache);
+        let dir = scratch.path().parent().unwrap();
+        assert_eq!(std::fs::read_dir(dir).unwrap().count(), 4);
     }
-    assert!(cache.stats().unwrap().segments > 1);
-    drop(cache);
-    crate::os::files::rename(scratch.path(), &scratch.path().with_extension("new")).unwrap();
-    let reader = Options::new().read_only(true).open(scratch.path());
-    assert!(matches!(
-        reader.as_ref().map_err(crate::Error::kind),
-        Err(crate::ErrorKind::NotFound)
-    ));
-    let cache = scratch.open(&tiny());
-    assert_eq!(cache.len(), 0);
-    cache.put(b"k", b"v").unwrap();
-    assert_clean(&cache);
-    drop(cache);
-    let dir = scratch.path().parent().unwrap();
-    assert_eq!(std::fs::read_dir(dir).unwrap().count(), 4);
+}
 
-    // Of a cache that was flushed the index is lost, whatever has its first name.
+// Of a cache that was flushed the index is lost, whatever has its first name.
+#[test]
+fn flushed_creation_is_never_undone() {
+    let scratch = scratch();
     let cache = scratch.open(&tiny());
     cache.flush().unwrap();
     drop(cache);
-    crate::os::files::rename(scratch.path(), &scratch.path().with_extension("new")).unwrap();
+    take_rename_back(scratch.path());
     let error = tiny().open(scratch.path()).unwrap_err();
     assert!(error.is_corruption(), "{error}");
+}
+
+/// Gives an index the name again that it had before it was complete.
+fn take_rename_back(index: &Path) {
+    crate::os::files::rename(index, &index.with_extension("new")).unwrap();
 }
 
 // Opening waits for another creator at most as long as the lock timeout.
