@@ -39,7 +39,7 @@ use crate::engine::staging::{
     discard_listed, discard_staged, discard_undone, finish_renames, left_without_index, lost_roster,
 };
 use crate::engine::version;
-use crate::engine::write::cache_words;
+use crate::engine::write::{cache_words, durability};
 
 /// Bytes that are allocated for a new segment.
 const SEGMENT_START: u64 = 4 * 1024;
@@ -308,8 +308,9 @@ pub(crate) fn cache(names: &FileNames, options: &Options) -> Result<Generation> 
     // From here on it is a cache; if the renames fail here, the next writer does them.
     let generation = made?;
     finish_renames(names, &generation)?;
-    if options.durability == Durability::Sync || !generation.header().is_marked() {
-        generation.header().note_sync(names.sync_dirs())?;
+    let header = generation.header();
+    if !header.is_flushed() && (options.durability == Durability::Sync || !header.is_marked()) {
+        header.note_sync(names.sync_dirs())?;
         generation.note_visit();
     }
     generation.unlock();
@@ -363,13 +364,17 @@ fn files_of_cache(names: &FileNames, options: &Options) -> Result<Generation> {
 /// next writer takes what it finds of the other files.
 fn sync_new_cache(generation: &Generation, names: &FileNames) -> Result<()> {
     let is_marked = mark_new(generation, boot_id::id()?);
-    if !is_marked || names.heap_home() == HeapLocation::Elsewhere {
-        // A heap elsewhere that is not there counts as not mounted.
+    let is_elsewhere = names.heap_home() == HeapLocation::Elsewhere;
+    if is_elsewhere || !is_marked {
         generation.sync_heap()?;
         names.sync_heap_dir()?;
-    }
-    if !is_marked {
         generation.roster.file().sync()?;
+    }
+    if is_elsewhere {
+        // After a power loss a heap elsewhere without any segment counts as not mounted. So the removal
+        // of a segment waits for the next one's sync from now on.
+        let header = generation.header();
+        durability::set_all_synced(header, header.tail());
     }
     generation.table.sync()?;
     if !is_marked {

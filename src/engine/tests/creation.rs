@@ -157,6 +157,19 @@ fn durable_cache_syncs_each_write() {
     );
 }
 
+// After a power loss a heap elsewhere without any segment counts as not mounted. So segments are removed
+// only after those that come after them are on the disk, from the creation on.
+#[test]
+fn heap_elsewhere_never_becomes_empty() {
+    let (scratch, other) = (scratch(), scratch());
+    let mut options = tiny();
+    options.heap_path(other.path());
+    // Heap, roster and index; the heap's name, the rename of the index, and the renames after that.
+    assert_eq!(syncs_of(|| drop(scratch.open(&options))), [3, 4]);
+    let cache = scratch.open(&options);
+    assert!(generation_of(&cache).header().is_flushed());
+}
+
 /// Lets the index say that it was last written to under another boot.
 fn boot_again(cache: MmapCache) {
     let generation = generation_of(&cache);
