@@ -90,12 +90,12 @@ const LAYERS: [&[&str]; 63] = [
     &["engine::clean::policy"],
     &[
         "engine::write::writer",
-        "engine::read::iter",
+        "engine::read::cursor",
         "engine::stats",
         "engine::verify::checks",
         "engine::read::value_ref",
     ],
-    &["engine::verify"],
+    &["engine::verify", "engine::read::iter"],
     &[
         "engine::recovery::repair",
         "engine::read::sample",
@@ -624,7 +624,7 @@ const KNOW_IDS: [(&str, &str); 7] = [
     ),
     ("engine::switch", "a copy's last version, or its last id"),
     ("engine::write::limits", "the longest value"),
-    ("engine::read::iter", "reads a record for its id"),
+    ("engine::read::cursor", "reads a record for its id"),
     ("engine::options", "the geometry of a new cache"),
 ];
 

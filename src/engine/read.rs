@@ -3,6 +3,7 @@
 //! [`validate`] has the rules by which an optimistic read is valid. May call `handle` and everything
 //! below it.
 
+pub(crate) mod cursor;
 pub(crate) mod expected_count;
 pub(crate) mod heap_walk;
 pub(crate) mod iter;

@@ -2,7 +2,7 @@
 //!
 //! Divides the cache into pieces, has them checked by one thread or several, and adds up the
 //! results. Changes nothing and takes no lock: what seems wrong while a writer is at work is checked
-//! again before it is reported. May call `checks`, `read::iter` and everything below them.
+//! again before it is reported. May call `checks`, `read::cursor` and everything below them.
 
 pub(crate) mod checks;
 
@@ -22,7 +22,7 @@ use crate::engine::generation::Generation;
 use crate::engine::handle::Handle;
 use crate::engine::open;
 use crate::engine::progress::Progress;
-use crate::engine::read::iter::with_all_segments;
+use crate::engine::read::cursor::with_all_segments;
 use crate::engine::segment_numbers::present_numbers;
 use crate::engine::verify::checks::{Check, Piece, Sums, VerifyLevel, VerifyReport};
 

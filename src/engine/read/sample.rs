@@ -11,7 +11,8 @@ use crate::os::random::Rng;
 
 use crate::engine::generation::Generation;
 use crate::engine::handle::Handle;
-use crate::engine::read::iter::{Cursor, Keys};
+use crate::engine::read::cursor::Cursor;
+use crate::engine::read::iter::Keys;
 use crate::engine::read::validate::contended;
 
 /// Positions that are read before all are listed, however few there are.
