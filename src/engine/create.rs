@@ -39,7 +39,7 @@ use crate::engine::staging::{
     discard_listed, discard_staged, discard_undone, finish_renames, left_without_index, lost_roster,
 };
 use crate::engine::version;
-use crate::engine::write::{cache_words, durability};
+use crate::engine::write::cache_words;
 
 /// Bytes that are allocated for a new segment.
 const SEGMENT_START: u64 = 4 * 1024;
@@ -374,7 +374,7 @@ fn sync_new_cache(generation: &Generation, names: &FileNames) -> Result<()> {
         // After a power loss a heap elsewhere without any segment counts as not mounted. So the removal
         // of a segment waits for the next one's sync from now on.
         let header = generation.header();
-        durability::set_all_synced(header, header.tail());
+        header.new_file_words().begin_flushed(header.tail());
     }
     generation.table.sync()?;
     if !is_marked {

@@ -829,6 +829,13 @@ impl NewFileWords<'_> {
         CleanWords(self.0).set_cursor(CleanCursor::at(first));
     }
 
+    /// Marks a new cache as flushed: its heap is on the disk up to here, and all its files are.
+    pub(crate) fn begin_flushed(&self, tail: HeapAddr) {
+        let words = DurabilityWords(self.0);
+        words.set_synced_to(tail);
+        words.set_flushed();
+    }
+
     /// Begins an empty table of `2^depth` regions, which have the tags from 1 on.
     pub(crate) fn begin_table(&self, depth: u32) {
         store(&self.0[word::INCARNATION], (1 << depth) + 1);
