@@ -170,6 +170,17 @@ impl Cache {
         changed
     }
 
+    /// As [`change`](Self::change), for the entry of one key.
+    fn change_key<T>(
+        &self,
+        key: &[u8],
+        change: impl FnOnce(&mut Writer<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let changed = self.cache.write_key(key, change);
+        self.report_removals();
+        changed
+    }
+
     /// Calls the callback for the removals that were noted. No lock may be held.
     fn report_removals(&self) {
         if let Some(on_removal) = &self.on_removal {
@@ -392,7 +403,7 @@ impl Cache {
     fn insert_bytes(&self, key: &[u8], value: &[u8], options: &InsertOptions) -> Result<Version> {
         let stored = options.stored(value);
         self.check_put(key, &stored)?;
-        self.change(|writer| {
+        self.change_key(key, |writer| {
             let terms = insertion::terms(writer, options)?;
             insertion::put(self, writer, key, &stored, terms)
         })
@@ -413,7 +424,7 @@ impl Cache {
     ) -> Result<Option<Version>> {
         let (key, stored) = (key.as_ref(), options.stored(value.as_ref()));
         self.check_put(key, &stored)?;
-        self.change(|writer| {
+        self.change_key(key, |writer| {
             if self.find_served(key)?.is_some() {
                 return Ok(None);
             }
@@ -638,7 +649,7 @@ impl Cache {
         let key = key.as_ref();
         self.check_put(key, &[])?;
         let options = InsertOptions::new().ttl(ttl);
-        self.change(|writer| {
+        self.change_key(key, |writer| {
             let terms = Terms {
                 traits: Traits::NEGATIVE,
                 ..insertion::terms(writer, &options)?
@@ -655,7 +666,7 @@ impl Cache {
     pub fn remove(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         let key = key.as_ref();
         self.check_key(key)?;
-        self.change(|writer| {
+        self.change_key(key, |writer| {
             let found = self.find_undamaged(key)?;
             self.delete(writer, key, found.as_ref())?;
             Ok(found.is_some_and(|found| found.is_served()))
@@ -699,7 +710,7 @@ impl Cache {
 
     fn set_deadline(&self, key: &[u8], options: &InsertOptions) -> Result<bool> {
         self.check_key(key)?;
-        self.change(|writer| {
+        self.change_key(key, |writer| {
             let Some(found) = self.find_served(key)? else {
                 return Ok(false);
             };
@@ -770,7 +781,7 @@ impl Cache {
     ) -> Result<Option<Version>> {
         let (key, stored) = (key.as_ref(), options.stored(value.as_ref()));
         self.check_put(key, &stored)?;
-        self.change(|writer| {
+        self.change_key(key, |writer| {
             if self.find_value(key)?.is_none() {
                 return Ok(None);
             }
@@ -788,7 +799,7 @@ impl Cache {
     pub fn take(&self, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>> {
         let key = key.as_ref();
         self.check_key(key)?;
-        self.change(|writer| {
+        self.change_key(key, |writer| {
             let found = self.find_undamaged(key)?;
             self.delete(writer, key, found.as_ref())?;
             let found = found.filter(|found| found.is_served() && !found.traits.is_negative());
@@ -830,7 +841,7 @@ impl Cache {
     ) -> Result<i64> {
         let key = key.as_ref();
         self.check_put(key, &options.stored(&counter::encode(0)))?;
-        self.change(|writer| {
+        self.change_key(key, |writer| {
             let found = self.find_value(key)?;
             let was = found.as_ref().map(|found| &found.value[..]);
             let sum = counter::add(was, by).map_err(|kind| kind.at(self.path()))?;
@@ -948,7 +959,7 @@ impl Cache {
     ) -> Result<Option<Version>> {
         let (key, stored) = (key.as_ref(), options.stored(value.as_ref()));
         self.check_put(key, &stored)?;
-        self.change(|writer| {
+        self.change_key(key, |writer| {
             if !groups::are_older(
                 writer,
                 self.cache.handle(),
@@ -1104,7 +1115,7 @@ impl Store for Cache {
     ) -> Result<Option<Found>> {
         let stored = value.map_or(Cow::Borrowed(&[][..]), |value| options.stored(value));
         self.check_put(key, &stored)?;
-        self.change(|writer| {
+        self.change_key(key, |writer| {
             if let Some(found) = self.find_served(key)?
                 && Some(found.version) != since.seen
             {

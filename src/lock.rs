@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use crate::error;
 use crate::format::LockKind;
-use crate::format::lock::OWNER_IDS;
-use crate::sync::Word;
+use crate::format::lock::{LockWord, OWNER_IDS};
+use crate::sync::{Word, load};
 
 mod byte_lock;
 mod flock;
@@ -210,6 +210,13 @@ impl FileLock {
         if self.by_flock {
             flock::release(self.file());
         }
+    }
+
+    /// Returns whether another handle holds the lock by its word at this moment.
+    #[inline]
+    pub(crate) fn is_held_by_another(&self, words: LockWords<'_>) -> bool {
+        let owner = LockWord(load(words.state)).owner();
+        owner != 0 && Some(owner) != self.owner_id
     }
 
     fn futex_lock<'a>(&'a self, words: Option<LockWords<'a>>) -> Option<FutexLock<'a>> {

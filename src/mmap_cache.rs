@@ -97,7 +97,7 @@ impl MmapCache {
         } else if touched {
             // Most likely a writer holds the lock for long: then the next write of this handle checks
             // again, and opening need not wait.
-            match Writer::take_within(&self.handle, Some(Duration::ZERO)) {
+            match Writer::take_within(&self.handle, Some(Duration::ZERO), None) {
                 Err(error) if matches!(error.kind(), ErrorKind::Locked { .. }) => {}
                 taken => drop(taken?),
             }
@@ -301,16 +301,27 @@ impl MmapCache {
     }
 
     pub(crate) fn write<T>(&self, change: impl FnOnce(&mut Writer<'_>) -> Result<T>) -> Result<T> {
-        self.write_within(self.handle.options.lock_timeout, change)
+        self.write_within(self.handle.options.lock_timeout, None, change)
     }
 
-    /// As [`write`](Self::write), with another deadline than the handle's for the lock.
+    /// As [`write`](Self::write), for a change of this key's entry: if another writer is at work, what
+    /// the change is going to read is loaded first.
+    pub(crate) fn write_key<T>(
+        &self,
+        key: &[u8],
+        change: impl FnOnce(&mut Writer<'_>) -> Result<T>,
+    ) -> Result<T> {
+        self.write_within(self.handle.options.lock_timeout, Some(key), change)
+    }
+
+    /// As [`write_key`](Self::write_key), with another deadline than the handle's for the lock.
     pub(crate) fn write_within<T>(
         &self,
         timeout: Option<Duration>,
+        key: Option<&[u8]>,
         change: impl FnOnce(&mut Writer<'_>) -> Result<T>,
     ) -> Result<T> {
-        let mut writer = Writer::take_within(&self.handle, timeout)?;
+        let mut writer = Writer::take_within(&self.handle, timeout, key)?;
         let done = change(&mut writer)?;
         // Not `commit`: it moves the writer, and so waits for the stores of the change.
         writer.sync_if_asked()?;
@@ -332,7 +343,7 @@ impl MmapCache {
 
     fn put_bytes(&self, key: &[u8], value: &[u8]) -> Result<Version> {
         limits::check_put(&self.handle, key, value)?;
-        self.write(|writer| writer.put_bytes(key, value))
+        self.write_key(key, |writer| writer.put_bytes(key, value))
     }
 
     /// Deletes a key's entry. Returns whether there was one.
@@ -347,7 +358,7 @@ impl MmapCache {
 
     fn delete_bytes(&self, key: &[u8]) -> Result<bool> {
         self.handle.check_key(key)?;
-        self.write(|writer| writer.delete_bytes(key))
+        self.write_key(key, |writer| writer.delete_bytes(key))
     }
 
     /// Stores a value if the key has no entry, decided under the lock. Returns the new version, or
@@ -366,7 +377,7 @@ impl MmapCache {
 
     fn insert_bytes_if_absent(&self, key: &[u8], value: &[u8]) -> Result<Option<Version>> {
         self.handle.check_key(key)?;
-        self.write(|writer| writer.insert_if_absent(key, value))
+        self.write_key(key, |writer| writer.insert_if_absent(key, value))
     }
 
     /// Stores a value if the entry still has the version `seen`, decided under the lock (compare and
@@ -387,7 +398,7 @@ impl MmapCache {
 
     fn put_bytes_if(&self, key: &[u8], value: &[u8], seen: Version) -> Result<Option<Version>> {
         self.handle.check_key(key)?;
-        self.write(|writer| writer.put_if(key, value, seen))
+        self.write_key(key, |writer| writer.put_if(key, value, seen))
     }
 
     /// Deletes the entry if it still has the version `seen`, decided under the lock. Returns whether it
@@ -402,7 +413,7 @@ impl MmapCache {
 
     fn delete_bytes_if(&self, key: &[u8], seen: Version) -> Result<bool> {
         self.handle.check_key(key)?;
-        self.write(|writer| writer.delete_if(key, seen))
+        self.write_key(key, |writer| writer.delete_if(key, seen))
     }
 
     /// Updates an entry atomically: `decide` gets the current entry and returns what to do with it,
@@ -429,7 +440,8 @@ impl MmapCache {
         key: impl AsRef<[u8]>,
         decide: impl FnOnce(Option<&Entry>) -> Update,
     ) -> Result<bool> {
-        self.write(|writer| writer.update(key, decide))
+        let key = key.as_ref();
+        self.write_key(key, |writer| writer.update(key, decide))
     }
 
     /// Returns an iterator over the keys, in no particular order.

@@ -33,17 +33,19 @@ fn try_renew(cache: &Cache, key: &[u8], seen: &Found) -> Result<()> {
     if renewed(seen).is_none() {
         return Ok(());
     }
-    cache.cache.write_within(Some(Duration::ZERO), |writer| {
-        let found = cache.find_served(key)?;
-        let Some(found) = found.filter(|found| found.version == seen.version) else {
-            return Ok(());
-        };
-        let Some(deadline) = renewed(&found) else {
-            return Ok(());
-        };
-        let traits = found.traits;
-        touch::set(writer, handle, key, found, (Some(deadline), traits))
-    })
+    cache
+        .cache
+        .write_within(Some(Duration::ZERO), None, |writer| {
+            let found = cache.find_served(key)?;
+            let Some(found) = found.filter(|found| found.version == seen.version) else {
+                return Ok(());
+            };
+            let Some(deadline) = renewed(&found) else {
+                return Ok(());
+            };
+            let traits = found.traits;
+            touch::set(writer, handle, key, found, (Some(deadline), traits))
+        })
 }
 
 /// Returns the deadline that a use at `now` gives an entry; `None` if it was renewed a moment ago.

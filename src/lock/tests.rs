@@ -175,6 +175,19 @@ fn longest_waiter_is_next() {
 }
 
 #[test]
+fn lock_tells_whether_another_holds_it() {
+    let file = Locked::new();
+    let (holder, other) = (file.lock(LockKind::Word), file.lock(LockKind::Word));
+    let words = file.words().unwrap();
+    assert!(!other.is_held_by_another(words));
+    file.acquire(&holder);
+    assert!(other.is_held_by_another(words));
+    assert!(!holder.is_held_by_another(words));
+    holder.release(file.words());
+    assert!(!other.is_held_by_another(words));
+}
+
+#[test]
 fn dead_waiter_is_not_waited_for() {
     let file = Locked::new();
     let (a, dead) = (file.lock(LockKind::Word), file.lock(LockKind::Word));

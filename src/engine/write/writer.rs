@@ -47,13 +47,18 @@ impl fmt::Debug for Writer<'_> {
 impl<'a> Writer<'a> {
     #[inline]
     pub(crate) fn take(handle: &'a Handle) -> Result<Self> {
-        Self::take_within(handle, handle.options.lock_timeout)
+        Self::take_within(handle, handle.options.lock_timeout, None)
     }
 
-    /// As [`Writer::take`], with another deadline than the handle's.
+    /// As [`Writer::take`], with another deadline than the handle's, for a change of this key if there
+    /// is one.
     #[inline]
-    pub(crate) fn take_within(handle: &'a Handle, timeout: Option<Duration>) -> Result<Self> {
-        let session = Session::take(handle, timeout)?;
+    pub(crate) fn take_within(
+        handle: &'a Handle,
+        timeout: Option<Duration>,
+        key: Option<&[u8]>,
+    ) -> Result<Self> {
+        let session = Session::take(handle, timeout, key)?;
         Ok(Self { session })
     }
 
