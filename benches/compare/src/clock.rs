@@ -7,6 +7,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
+use rustix::time::{ClockId, clock_gettime};
+
 use crate::store::{Error, Result};
 
 /// How long a thread has waited for a processor so far.
@@ -29,6 +31,12 @@ impl Waited {
         let waited = waited.ok_or_else(|| Error::Failed("the system counts no waiting".into()))?;
         Ok(waited.parse()?)
     }
+}
+
+/// Returns the nanoseconds of a clock that all processes share, waits for a processor included.
+pub(crate) fn shared_nanoseconds() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 /// A stopwatch for one thread.

@@ -114,6 +114,7 @@ fn workload_of(figure: &str) -> Workload {
         ("latency", Workload::Latency),
         ("small", Workload::Small),
         ("cold", Workload::Cold),
+        ("writers", Workload::Writers),
     ];
     let found = by_prefix
         .iter()

@@ -7,10 +7,11 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
 use crate::clock::Clock;
-use crate::keys::{Key, consume};
+use crate::keys::{Batch, Key, consume};
 use crate::plan::Plan;
 use crate::store::{Access, Error, Result, Store};
 use crate::stores::Visit;
+use crate::workload::writers::{self, Overwritten};
 use crate::workload::{cold, get_each, keys_to_get, time, write_until};
 
 /// The other process, from the side that started it.
@@ -61,10 +62,19 @@ impl Peer {
         Ok(writeln!(orders, "{order}")?)
     }
 
-    pub(crate) fn answer(&mut self) -> Result<f64> {
+    fn line(&mut self) -> Result<String> {
         let mut line = String::new();
         self.answers.read_line(&mut line)?;
-        line.trim().parse().map_err(|_| gone())
+        Ok(line)
+    }
+
+    pub(crate) fn answer(&mut self) -> Result<f64> {
+        self.line()?.trim().parse().map_err(|_| gone())
+    }
+
+    /// The answer to `overwrite`.
+    pub(crate) fn overwritten(&mut self) -> Result<Overwritten> {
+        serde_json::from_str(&self.line()?).map_err(|_| gone())
     }
 
     pub(crate) fn ask(&mut self, order: &str) -> Result<f64> {
@@ -100,6 +110,7 @@ impl Visit for Obey<'_> {
         answer(0.0);
         let orders = orders();
         let mut seed = seed << 20;
+        let mut batch = Batch::default();
         while let Ok(order) = orders.recv() {
             if let Some(count) = order.strip_prefix("read ") {
                 let count: u64 = count.parse()?;
@@ -109,6 +120,13 @@ impl Visit for Obey<'_> {
             } else if order == "write" {
                 let stop = || orders.try_recv().is_ok();
                 answer(write_until(&mut store, entries, value, stop)?);
+            } else if let Some(writer) = order.strip_prefix("prepare ") {
+                batch = writers::laid_out(plan, writer.parse()?);
+                answer(0.0);
+            } else if let Some(period) = order.strip_prefix("overwrite ") {
+                let period = serde_json::from_str(period)?;
+                let done = writers::overwrite(&mut store, &batch, period)?;
+                println!("{}", serde_json::to_string(&done)?);
             }
         }
         store.close()

@@ -38,13 +38,18 @@ pub(crate) enum Workload {
     Small,
     /// Gets from the disk: drops the system's page cache, for which it needs root.
     Cold,
+    /// 1 to 8 threads, then processes, that overwrite at once.
+    Writers,
 }
 
 impl Workload {
     /// Whether the workload makes its own store. It then has its own process, too, whose memory is
     /// unused.
     pub(crate) fn stands_alone(self) -> bool {
-        matches!(self, Self::Batch | Self::Latency | Self::Small | Self::Cold)
+        matches!(
+            self,
+            Self::Batch | Self::Latency | Self::Small | Self::Cold | Self::Writers
+        )
     }
 
     /// Whether a map in memory can run it, and its figures are times to compare.

@@ -12,6 +12,7 @@ use crate::plan::Size;
 use crate::run::{Record, Run};
 use crate::store::{Error, Result};
 use crate::stores::{self, LIMIT};
+use crate::workload::writers::{self, LONGEST, WRITERS};
 use crate::workload::{COUNTS, PERCENTILES, WALL};
 
 const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs");
@@ -75,7 +76,8 @@ impl Results<'_> {
     /// Returns the median over the rounds; of a maximum, the largest.
     pub(crate) fn number(&self, size: Size, store: &str, figure: &str) -> Option<f64> {
         let numbers = self.numbers(size, store, figure);
-        if figure.ends_with("_max") || figure.ends_with(WALL) {
+        let is_maximum = |end: &&str| figure.ends_with(end);
+        if ["_max", WALL, LONGEST].iter().any(is_maximum) {
             return numbers.max_by(f64::total_cmp);
         }
         median(numbers.collect())
@@ -338,17 +340,98 @@ fn latency(results: &Results<'_>, size: Size) -> String {
     format!("| operation | store | {head} |\n|---|---|{rule}\n{text}")
 }
 
-fn tables(results: &Results<'_>) -> String {
+/// Threads, or processes, that overwrite at once.
+fn several_write(results: &Results<'_>, size: Size, how: &str) -> String {
     let mut text = String::new();
+    let mut reasons = Vec::new();
+    for store in results.stores(size) {
+        let mut refused = false;
+        for count in WRITERS {
+            let name = writers::named(how, count, "");
+            let has = |record: &Record| record.figures.0.contains_key(&name);
+            // More writers are refused for the same reason.
+            if refused || !results.of(size, store).any(has) {
+                continue;
+            }
+            refused = results.number(size, store, &name).is_none();
+            let time = cell(results, size, store, &name, &mut reasons);
+            let rest = beside_one(results, size, store, how, count);
+            let _ = writeln!(
+                text,
+                "| {} | {count} | {time} | {} |",
+                stores::title(store),
+                rest.join(" | ")
+            );
+        }
+    }
+    if text.is_empty() {
+        return text;
+    }
+    format!(
+        "| store | {how} | overwrite | as fast as one, times | 99 %, us | longest, us | \
+         slowest, of the mean | waiting for a processor |\n\
+         |---|--:|--:|--:|--:|--:|--:|--:|\n{text}{}",
+        notes(&reasons)
+    )
+}
+
+/// Everything of one row but the time of an overwrite.
+fn beside_one(
+    results: &Results<'_>,
+    size: Size,
+    store: &str,
+    how: &str,
+    count: u64,
+) -> [String; 5] {
+    let name = |count, end| writers::named(how, count, end);
+    let number = |end| results.number(size, store, &name(count, end));
+    let one = (store, &*name(1, ""));
+    let times = median(results.ratios(size, one, (store, &name(count, ""))));
+    let us = |end| number(end).map(|nanoseconds| nanoseconds / 1e3);
+    let several = |number: Option<f64>| number.filter(|_| count > 1);
+    [
+        several(times),
+        us("_p99"),
+        us(LONGEST),
+        several(number("_slowest")),
+        number("_waiting"),
+    ]
+    .map(|number| number.map(shown).unwrap_or_default())
+}
+
+/// The tables of several writers, at each size where they were measured.
+fn writers(results: &Results<'_>) -> String {
+    let mut text = String::new();
+    for size in by_use(results) {
+        for how in ["processes", "threads"] {
+            let table = several_write(results, size, how);
+            if !table.is_empty() {
+                let _ = write!(text, "#### {}: {how}\n\n{table}\n", title(size));
+            }
+        }
+    }
+    text
+}
+
+fn title(size: Size) -> String {
+    format!(
+        "{} entries of {} bytes",
+        thousands(size.entries),
+        thousands(size.value as u64)
+    )
+}
+
+/// All sizes, the usual one first.
+fn by_use(results: &Results<'_>) -> Vec<Size> {
     let mut sizes = results.sizes();
     sizes.sort_by_key(|&size| size != USUAL);
-    for size in sizes {
-        let _ = write!(
-            text,
-            "### {} entries of {} bytes\n\n",
-            thousands(size.entries),
-            thousands(size.value as u64)
-        );
+    sizes
+}
+
+fn tables(results: &Results<'_>) -> String {
+    let mut text = String::new();
+    for size in by_use(results) {
+        let _ = write!(text, "### {}\n\n", title(size));
         for (title, table) in [
             ("Reading", table(results, size, READING)),
             ("Writing", table(results, size, WRITING)),
@@ -369,6 +452,14 @@ fn tables(results: &Results<'_>) -> String {
     text
 }
 
+/// Puts a heading above a text, unless there is none.
+fn headed(heading: &str, text: &str) -> String {
+    if text.is_empty() {
+        return String::new();
+    }
+    format!("{heading}\n\n{text}")
+}
+
 fn machine_of(run: &Run) -> String {
     format!("{}\n\nVersions: {}.", run.machine, run.versions)
 }
@@ -378,7 +469,12 @@ pub(crate) fn publish(run: &Run, write: bool) -> Result<()> {
     let results = Results(&run.records);
     let tables = tables(&results);
     let measured = goals::measured(&results);
-    println!("{}\n\n{tables}### Goals\n\n{measured}", machine_of(run));
+    let writers = writers(&results);
+    println!(
+        "{}\n\n{tables}{}### Goals\n\n{measured}",
+        machine_of(run),
+        headed("### Several writers", &writers)
+    );
     if !write {
         return Ok(());
     }
@@ -391,13 +487,20 @@ pub(crate) fn publish(run: &Run, write: bool) -> Result<()> {
         ("curves", &curves),
         ("goals", &goals::table(&results)),
         ("tables", &tables),
-    ])
+    ])?;
+    // Runs of other workloads leave the tables as they are.
+    if writers.is_empty() {
+        return Ok(());
+    }
+    replace(&[("writers", &writers)])
 }
 
 /// Prints the goals that were measured alone and, if asked to, writes these into the document.
 pub(crate) fn publish_goals(run: &Run, names: &[String], write: bool) -> Result<()> {
-    let goals = goals::table_of(&Results(&run.records), names)?;
-    println!("{}\n\n{goals}", machine_of(run));
+    let results = Results(&run.records);
+    let goals = goals::table_of(&results, names)?;
+    let writers = headed("### Several writers", &writers(&results));
+    println!("{}\n\n{writers}{goals}", machine_of(run));
     if write {
         replace(&[("goals", &goals)])?;
     }
@@ -428,7 +531,59 @@ fn between(page: &str, name: &str, text: &str) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{between, shown};
+    use super::{Results, USUAL, between, several_write, shown};
+    use crate::figures::{Figure, Figures};
+    use crate::run::Record;
+
+    fn record(store: &str, figures: &[(&str, Figure)]) -> Record {
+        let figures = figures.iter().cloned();
+        Record {
+            store: store.to_owned(),
+            size: USUAL,
+            round: 1,
+            figures: Figures(
+                figures
+                    .map(|(name, figure)| (name.to_owned(), figure))
+                    .collect(),
+            ),
+            limit: Figures::default(),
+            error: None,
+        }
+    }
+
+    // A store that takes one thread has two rows, the second with the reason.
+    #[test]
+    fn writers_have_rows_until_they_are_refused() {
+        let refused = || Figure::Refused("is not for several".to_owned());
+        let records = [
+            record(
+                "mmapcache",
+                &[
+                    ("writers_threads_1", Figure::Number(400.0)),
+                    ("writers_threads_2", Figure::Number(160.0)),
+                    ("writers_threads_2_longest", Figure::Number(7_000.0)),
+                    ("writers_threads_2_slowest", Figure::Number(0.75)),
+                ],
+            ),
+            record(
+                "hashbrown",
+                &[
+                    ("writers_threads_1", Figure::Number(100.0)),
+                    ("writers_threads_2", refused()),
+                    ("writers_threads_4", refused()),
+                ],
+            ),
+        ];
+        let results = Results(&records);
+        let table = several_write(&results, USUAL, "threads");
+        assert!(
+            table.contains("| 2 | 160 | 2.50 |  | 7.00 | 0.75 |  |"),
+            "{table}"
+        );
+        assert_eq!(table.matches("<sup>1</sup>").count(), 1, "{table}");
+        assert!(table.ends_with("`-`: 1 is not for several.\n"), "{table}");
+        assert!(several_write(&results, USUAL, "processes").is_empty());
+    }
 
     #[test]
     fn numbers_have_three_significant_digits() {

@@ -40,18 +40,18 @@ const fn size(entries: u64, value: usize) -> Size {
 pub(crate) const SMALL: Size = size(1_000, 100);
 
 use Workload::{
-    Batch, Change, Cold, Latency, Load, Processes, Read, Reopen, Small, Space, Threads,
+    Batch, Change, Cold, Latency, Load, Processes, Read, Reopen, Small, Space, Threads, Writers,
 };
 
 const EVERY: &[Workload] = &[
-    Load, Batch, Read, Change, Space, Reopen, Threads, Processes, Latency,
+    Load, Batch, Read, Change, Space, Reopen, Threads, Processes, Latency, Writers,
 ];
 const ALONE: &[Workload] = &[Load, Batch, Read, Change, Space, Reopen];
 const GROWTH: &[Workload] = &[Load, Read];
 const VALUES: &[Workload] = &[Load, Read, Space];
 /// With the page cache dropped too, which other programs on the machine will notice.
 const EVERY_AND_COLD: &[Workload] = &[
-    Load, Batch, Read, Change, Space, Reopen, Threads, Processes, Latency, Cold,
+    Load, Batch, Read, Change, Space, Reopen, Threads, Processes, Latency, Writers, Cold,
 ];
 
 /// Sizes and workloads of all stores. Large values are fewer: 256 MiB of them.
@@ -160,7 +160,7 @@ fn every_size(asked: &Asked<'_>) -> Vec<Series> {
     let mut all: Vec<_> = sizes.collect();
     // A store that syncs each write is compared with others that do, at a size that does not take
     // hours; a fresh store of a few entries with all.
-    let workload = [Load, Batch, Read, Change, Space, Reopen, Processes];
+    let workload = [Load, Batch, Read, Change, Space, Reopen, Processes, Writers];
     all.push(make(asked, size(DURABLE, 100), &workload, is_durable));
     if asked.workload.is_empty() || asked.workload.contains(&Small) {
         let mut small = make(asked, SMALL, &[Small], |name| is_usual_at(name, SMALL));

@@ -63,7 +63,7 @@ impl Sharing {
         !matches!(self, Self::Memory | Self::Alone)
     }
 
-    pub(crate) fn has_readers_beside_a_writer(self) -> bool {
+    pub(crate) const fn has_readers_beside_a_writer(self) -> bool {
         matches!(self, Self::Beside | Self::BesideWhileOpen)
     }
 }
@@ -74,6 +74,8 @@ pub(crate) type Another<S> = Box<dyn FnOnce() -> Result<S> + Send>;
 /// A key-value store, as one thread uses it.
 pub(crate) trait Store: Sized + 'static {
     const SHARING: Sharing;
+    /// Whether several processes may have it open for writing.
+    const WRITERS: bool = Self::SHARING.has_readers_beside_a_writer();
     /// Whether many puts together cost less than single ones.
     const BATCHES: bool = true;
 

@@ -8,6 +8,7 @@ mod read;
 mod sharing;
 mod small;
 mod space;
+pub(crate) mod writers;
 
 pub(crate) use latency::{PERCENTILES, WALL};
 pub(crate) use sharing::write_until;
@@ -45,6 +46,10 @@ impl Visit for &Plan {
             }
             [Workload::Cold] => {
                 cold::measure::<S>(self, &mut figures)?;
+                return Ok(figures);
+            }
+            [Workload::Writers] => {
+                writers::measure::<S>(self, &mut figures)?;
                 return Ok(figures);
             }
             [Workload::Batch] => {

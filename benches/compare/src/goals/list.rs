@@ -82,6 +82,30 @@ const fn longest(
     }
 }
 
+/// A goal for several writers that overwrite at once, among a million entries.
+const fn writers(
+    what: &'static str,
+    measure: Measure,
+    (bound, says): (Bound, &'static str),
+) -> Goal {
+    Goal {
+        name: "writers",
+        what,
+        size: MILLION,
+        measure,
+        bound,
+        says,
+        reading: false,
+    }
+}
+
+/// A figure of several writers beside that of TDB's.
+const fn beside_tdb(figure: &'static str) -> Measure {
+    Measure::Ratio(of(SINGLE, figure), of("tdb", figure))
+}
+
+const MOST_TDB: (Bound, &str) = (Bound::AtMost(1.0), "at most 1 x TDB");
+
 /// Every goal, those for reading first; ten million entries, which take longest, last among them.
 pub(super) const ALL: &[Goal] = &[
     read(
@@ -389,5 +413,59 @@ pub(super) const ALL: &[Goal] = &[
         "99.99 % of puts while 10 million are overwritten and cleaned",
         "latency_overwrite_99.99",
         (1.0, "at most 1 ms"),
+    ),
+    writers(
+        "2 processes overwrite, times one",
+        Measure::Ratio(
+            of(SINGLE, "writers_processes_1"),
+            of(SINGLE, "writers_processes_2"),
+        ),
+        (Bound::AtLeast(1.5), "at least 1.5"),
+    ),
+    writers(
+        "2 processes overwrite",
+        beside_tdb("writers_processes_2"),
+        MOST_TDB,
+    ),
+    writers(
+        "4 processes overwrite",
+        Measure::Ratio(
+            of(SINGLE, "writers_processes_4"),
+            of(SINGLE, "writers_processes_1"),
+        ),
+        (Bound::AtMost(1.0), "at most 1 x one process"),
+    ),
+    writers(
+        "4 processes overwrite",
+        beside_tdb("writers_processes_4"),
+        MOST_TDB,
+    ),
+    writers(
+        "8 processes overwrite",
+        Measure::Ratio(
+            of(SINGLE, "writers_processes_8"),
+            of(SINGLE, "writers_processes_1"),
+        ),
+        (Bound::AtMost(1.0), "at most 1 x one process"),
+    ),
+    writers(
+        "8 processes overwrite",
+        beside_tdb("writers_processes_8"),
+        MOST_TDB,
+    ),
+    writers(
+        "99 % of the overwrites of 2 processes",
+        Measure::Figure(of(SINGLE, "writers_processes_2_p99"), 1e3, " us"),
+        (Bound::AtMost(5.0), "at most 5 us"),
+    ),
+    writers(
+        "longest overwrite of 2 processes",
+        Measure::Figure(of(SINGLE, "writers_processes_2_longest"), 1e6, " ms"),
+        (Bound::AtMost(10.0), "at most 10 ms"),
+    ),
+    writers(
+        "longest overwrite of 8 threads",
+        Measure::Figure(of(SINGLE, "writers_threads_8_longest"), 1e6, " ms"),
+        (Bound::AtMost(50.0), "at most 50 ms"),
     ),
 ];

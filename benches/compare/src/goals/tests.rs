@@ -126,6 +126,60 @@ fn goals_measure_what_they_compare() {
     );
 }
 
+// One process is compared with several, and each number of them with TDB.
+#[cfg(feature = "tdb")]
+#[test]
+fn writers_are_measured_with_those_they_are_compared_with() {
+    use crate::plan::Workload;
+    let all = series(&["writers".to_owned()]).expect("a goal");
+    assert_eq!(all.len(), 1);
+    assert_eq!(all[0].workload, [Workload::Writers]);
+    assert_eq!(all[0].stores, ["mmapcache", "tdb"]);
+    for count in [1, 2, 4, 8] {
+        let figure = format!("writers_processes_{count}");
+        assert!(all[0].figures.contains(&figure), "{figure}");
+    }
+    let others = series(&[]).expect("known stores");
+    let writes = |series: &super::Series| series.workload.contains(&Workload::Writers);
+    assert!(!others.iter().any(writes), "it is no goal for reading");
+}
+
+// Twice as many overwrites in all are half the time of each.
+#[test]
+fn several_writers_are_compared_with_one() {
+    let processes = |two: f64, four: f64| {
+        let mut all = figures("writers_processes_1", 400.0);
+        all.0.extend(figures("writers_processes_2", two).0);
+        all.0.extend(figures("writers_processes_4", four).0);
+        let records = [record("mmapcache", 1, all, Figures::default())];
+        table(&Results(&records))
+    };
+    let met = processes(250.0, 400.0);
+    let two = row(&met, "2 processes overwrite, times one");
+    assert!(two.ends_with("| 1.60 |  | yes |"), "{two}");
+    let four = row(&met, "4 processes overwrite | at most 1 x one");
+    assert!(four.ends_with("| 1.00 |  | yes |"), "{four}");
+    let missed = processes(320.0, 420.0);
+    let two = row(&missed, "2 processes overwrite, times one");
+    assert!(two.ends_with("| 1.25 |  | **no** |"), "{two}");
+    let four = row(&missed, "4 processes overwrite | at most 1 x one");
+    assert!(four.ends_with("| 1.05 |  | **no** |"), "{four}");
+}
+
+// The longest wait is in nanoseconds, its goal in milliseconds.
+#[test]
+fn waits_of_writers_have_goals() {
+    let longest = figures("writers_threads_8_longest", 60e6);
+    let table = table(&Results(&[record(
+        "mmapcache",
+        1,
+        longest,
+        Figures::default(),
+    )]));
+    let own = row(&table, "longest overwrite of 8 threads");
+    assert!(own.ends_with("| 60 ms |  | **no** |"), "{own}");
+}
+
 #[test]
 fn one_goal_measures_its_own() {
     let all = series(&["miss-10m".to_owned()]).expect("a goal");

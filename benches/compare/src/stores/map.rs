@@ -27,7 +27,7 @@ impl Map {
             // Once the other threads have ended, the map belongs to one thread again.
             let alone = Arc::get_mut(map).map(std::mem::take);
             *self = Self::Own(alone.ok_or(Error::Refused(
-                "a map has no lock, so no thread reads beside a writer",
+                "a map has no lock, so no thread uses it beside a writer",
             ))?);
         }
         match self {

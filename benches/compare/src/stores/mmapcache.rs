@@ -101,6 +101,7 @@ fn get_many(cache: &MmapCache, keys: &[&[u8]], mut see: impl FnMut(&[u8])) -> Re
 
 impl<M: Mode> Store for Handle<M> {
     const SHARING: Sharing = Sharing::Beside;
+    const WRITERS: bool = !M::EXCLUSIVE;
 
     fn open(dir: &Path, access: Access, _entries: u64) -> Result<Self> {
         Ok(Self::of(&Arc::new(open::<M>(dir, access)?)))
@@ -177,6 +178,7 @@ impl Held {
 
 impl Store for Held {
     const SHARING: Sharing = Sharing::Beside;
+    const WRITERS: bool = false;
 
     fn open(dir: &Path, access: Access, _entries: u64) -> Result<Self> {
         let cache: &'static MmapCache = Box::leak(Box::new(open::<LockEach>(dir, access)?));

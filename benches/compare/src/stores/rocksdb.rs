@@ -139,6 +139,7 @@ fn options(create: bool) -> Any {
 
 impl Store for Rocksdb {
     const SHARING: Sharing = Sharing::Beside;
+    const WRITERS: bool = false;
 
     fn open(dir: &Path, access: Access, _entries: u64) -> Result<Self> {
         let path = CString::new(dir.join("rocksdb").as_os_str().as_bytes())?;

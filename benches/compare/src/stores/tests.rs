@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use super::{ALL, Visit, visit};
 use crate::figures::{Figure, Figures};
 use crate::keys::{Batch, Key, Values};
 use crate::plan::{Plan, Size, Workload};
 use crate::store::{Access, Error, Result, Sharing, Store};
+use crate::workload::writers;
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -231,6 +233,100 @@ fn large_values_come_back() {
             panic!("{name}: {error:?}");
         }
     }
+}
+
+/// Two threads that overwrite at once.
+struct TwoOverwrite<'a>(&'a Plan);
+
+impl Visit for TwoOverwrite<'_> {
+    type Output = ();
+
+    fn visit<S: Store>(self) -> Result<()> {
+        let Self(plan) = self;
+        let (mut store, mut values) = (
+            S::open(&plan.dir, Access::Create, plan.size.entries)?,
+            Values::new(plan.size.value),
+        );
+        for number in 0..plan.size.entries {
+            store.put(Key::new(number).bytes(), values.of(number, 0))?;
+        }
+        let lengths = [5, 100].map(Duration::from_millis);
+        match writers::threads(&mut store, plan, 2, lengths) {
+            Ok(done) => {
+                assert_eq!(done.len(), 2);
+                // At least one value is that of an overwrite.
+                let is_first = |number| {
+                    let (key, first) = (Key::new(number), values.of(number, 0));
+                    let mut is_first = false;
+                    store.get(key.bytes(), |value| is_first = value == first)?;
+                    Ok(is_first)
+                };
+                let first = (0..plan.size.entries).map(is_first);
+                assert!(first.collect::<Result<Vec<_>>>()?.contains(&false));
+            }
+            Err(Error::Refused(_)) => {}
+            Err(error) => return Err(error),
+        }
+        writers::check(&mut store, plan)?;
+        store.close()
+    }
+}
+
+fn writers_plan(name: &str, dir: &Path) -> Plan {
+    Plan {
+        store: name.to_owned(),
+        size: Size {
+            entries: 200,
+            value: 100,
+        },
+        dir: dir.to_owned(),
+        workload: vec![Workload::Writers],
+        figure: Vec::new(),
+    }
+}
+
+// Every key still has a value that was put under it.
+#[test]
+fn two_threads_overwrite_at_once() {
+    for (name, _) in ALL {
+        let dir = tempfile::tempdir().expect("a directory");
+        let plan = writers_plan(name, dir.path());
+        if let Err(error) = visit(name, TwoOverwrite(&plan)) {
+            panic!("{name}: {error:?}");
+        }
+    }
+}
+
+// An entry that is missing, one with another's value, one whose value is part of two.
+#[test]
+fn damage_by_writers_is_found() {
+    struct Damaged<'a>(&'a Plan);
+    impl Visit for Damaged<'_> {
+        type Output = ();
+
+        fn visit<S: Store>(self) -> Result<()> {
+            let mut store = S::open(&self.0.dir, Access::Create, 200)?;
+            let mut values = Values::new(100);
+            for number in 0..200 {
+                store.put(Key::new(number).bytes(), values.of(number, 0))?;
+            }
+            writers::check(&mut store, self.0)?;
+            let key = Key::new(7);
+            store.delete(key.bytes())?;
+            assert!(writers::check(&mut store, self.0).is_err(), "missing");
+            store.put(key.bytes(), values.of(8, 0))?;
+            assert!(writers::check(&mut store, self.0).is_err(), "another's");
+            let mut torn = values.of(7, 0).to_vec();
+            torn[50..].copy_from_slice(&values.of(7, 1_000)[50..]);
+            store.put(key.bytes(), &torn)?;
+            assert!(writers::check(&mut store, self.0).is_err(), "part of two");
+            store.put(key.bytes(), values.of(7, 1_000))?;
+            writers::check(&mut store, self.0)
+        }
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let plan = writers_plan("hashbrown", dir.path());
+    visit("hashbrown", Damaged(&plan)).expect("the last value is whole");
 }
 
 // Made and closed, opened and read; in memory nothing is opened again.

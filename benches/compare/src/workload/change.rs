@@ -14,6 +14,8 @@ use super::{TURNS, in_batches, numbers, sync_all, time, time_puts, turns};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Overwrites and deletions of one turn, as a fraction of the entries.
 const PART: u64 = 8;
+/// The values of the overwrites that lead to the steady state.
+pub(super) const STEADY_TURN: u64 = 1_000;
 
 pub(super) fn measure<S: Store>(
     store: &mut S,
@@ -54,12 +56,12 @@ pub(super) fn measure<S: Store>(
 
 /// Overwrites one and a half times as many keys as there are, so that a store that cleans late has
 /// begun to.
-fn reach_steady_state(store: &mut impl Store, entries: u64, value: usize) -> Result<()> {
+pub(super) fn reach_steady_state(store: &mut impl Store, entries: u64, value: usize) -> Result<()> {
     let began = Instant::now();
     let count = entries + entries / 2;
     in_batches(
         numbers(entries, count, !(2 * TURNS)),
-        1_000,
+        STEADY_TURN,
         value,
         |batch| {
             if began.elapsed() > PATIENCE {

@@ -46,7 +46,7 @@ fn two_threads<S: Store>(store: &mut S, plan: &Plan, turn: u64) -> Result<f64> {
     })
 }
 
-fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+pub(super) fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
     let panicked = || Error::Failed("the other thread panicked".to_owned());
     thread.join().map_err(|_| panicked())?
 }
