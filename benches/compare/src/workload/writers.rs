@@ -299,7 +299,7 @@ fn together(all: &[Overwritten]) -> Result<[f64; ENDS.len()]> {
     ])
 }
 
-/// Returns an error unless every key has a value that somebody put under it.
+/// Returns an error unless every key has a value that a writer put under it.
 pub(crate) fn check(store: &mut impl Store, plan: &Plan) -> Result<()> {
     let most = WRITERS.into_iter().max().unwrap_or_default();
     let put: Vec<u64> = [0, STEADY_TURN]
