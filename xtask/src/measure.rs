@@ -72,8 +72,8 @@ fn beside_persidict(arguments: &[String]) -> Result {
     run(bench.arg(python).args(arguments))
 }
 
-/// The stores that the goals for reading name, and the map.
-const RIVALS: &str = "kyoto,lmdb";
+/// The stores that the goals for reading, and for several writers, name.
+const RIVALS: &str = "kyoto,lmdb,tdb";
 
 pub(crate) fn compare(arguments: &[String]) -> Result {
     let manifest = "run --release --manifest-path benches/compare/Cargo.toml";
