@@ -87,6 +87,11 @@ impl LockDeadline {
         }
     }
 
+    /// Returns whether the caller cannot wait at all.
+    pub(crate) fn is_zero(&self) -> bool {
+        self.timeout == Some(Duration::ZERO)
+    }
+
     /// Returns the time that is left. `None` if there is no timeout.
     pub(crate) fn left(&self) -> Option<Duration> {
         let waited = self.waited();

@@ -377,7 +377,7 @@ fn sync_new_cache(generation: &Generation, names: &FileNames) -> Result<()> {
         header.new_file_words().begin_flushed(header.tail());
     }
     generation.table.sync()?;
-    if !is_marked {
+    if is_elsewhere || !is_marked {
         names.sync_index_dir()?;
     }
     Ok(())

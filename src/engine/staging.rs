@@ -165,8 +165,8 @@ pub(crate) fn left_without_index(names: &FileNames, was_used: bool) -> Result<Op
         let path = names.segment(number, Stage::Final);
         if files::is_ours(&path, SegmentHeader::MAGIC)? {
             // A segment of a newer release is an error of its own.
-            let header = read_sealed::<SegmentHeader>(&path)?;
-            if undone.is_none_or(|ids| !is_of_creation(header, ids)) {
+            read_sealed::<SegmentHeader>(&path)?;
+            if undone.is_none() {
                 return Ok(Some(path));
             }
         }
@@ -180,20 +180,24 @@ pub(crate) fn left_without_index(names: &FileNames, was_used: bool) -> Result<Op
 /// Returns the ids of a cache whose creation a power loss took back in part: its index, synced before
 /// its rename, has its first name again, and other files may have their final ones. Nothing of it was
 /// flushed, and no process of this boot can have opened it.
+///
+/// All segments are of that creation, too: if one has a complete header, with its ids. The loss may have
+/// left the headers of others incomplete.
 fn undone_creation(names: &FileNames) -> Result<Option<Ids>> {
-    let index = read_index(&names.index(Stage::New))?;
-    Ok(index
-        .filter(|(ids, words)| {
-            let is_flushed = Header::new(words).is_none_or(|header| header.is_flushed());
-            ids.generation == FIRST_GENERATION && !is_flushed
-        })
-        .map(|(ids, _)| ids))
-}
-
-/// Returns whether a segment with this header, if it has a complete one, is of a creation that a power
-/// loss took back. A creation begins only where there is no segment, so the loss left the others.
-fn is_of_creation(header: Option<SegmentHeader>, ids: Ids) -> bool {
-    header.is_none_or(|header| ids.cache == header.cache_id && ids.heap == header.heap_id)
+    let Some((ids, words)) = read_index(&names.index(Stage::New))? else {
+        return Ok(None);
+    };
+    let is_flushed = Header::new(&words).is_none_or(|header| header.is_flushed());
+    if is_flushed || ids.generation != FIRST_GENERATION {
+        return Ok(None);
+    }
+    for number in names.segment_numbers()? {
+        let header = read_sealed::<SegmentHeader>(&names.segment(number, Stage::Final))?;
+        if header.is_some_and(|header| (header.cache_id, header.heap_id) != (ids.cache, ids.heap)) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(ids))
 }
 
 /// Removes the files with final names of a creation that a power loss took back in part. The caller
@@ -206,8 +210,7 @@ pub(crate) fn discard_undone(names: &FileNames) -> Result<()> {
     let mut found = Vec::new();
     for number in names.segment_numbers()? {
         let path = names.segment(number, Stage::Final);
-        if files::is_ours(&path, SegmentHeader::MAGIC)? && is_of_creation(read_sealed(&path)?, ids)
-        {
+        if files::is_ours(&path, SegmentHeader::MAGIC)? {
             found.push(path);
         }
     }

@@ -51,8 +51,7 @@ pub(super) fn wake(word: &Word, all: bool) {
 
 /// Sleeps until a thread of this process wakes this one, if the word is still `value`, and for at
 /// most `most`.
-pub(super) fn wait_here(word: &AtomicU32, value: u32, most: Option<Duration>) {
-    let most = most.unwrap_or(Duration::MAX);
+pub(super) fn wait_here(word: &AtomicU32, value: u32, most: Duration) {
     #[cfg(all(target_os = "linux", not(loom)))]
     {
         let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;

@@ -22,6 +22,8 @@ use crate::lock::{LockDeadline, LockError, LockWords, futex, liveness};
 /// Overwrites of 300,000 entries, thousands a second in all, by two processes, four and eight: 474, 351
 /// and 237 with 48 checks; 624, 562 and 393 with these, and what a change reads loaded ahead.
 const SPINS: u32 = if cfg!(loom) { 0 } else { 1200 };
+/// Those of a caller that cannot wait: a microsecond or two, in which a single write is over.
+const SPINS_AT_ONCE: u32 = if cfg!(loom) { 0 } else { 48 };
 /// The first sleep, and the longest, each twice the one before: a dead owner may go unnoticed for so
 /// long. An owner that was dead before is noticed before the first sleep. A waiter that wakes each
 /// millisecond to check takes some 0.5 % of a processor.
@@ -85,6 +87,10 @@ impl FutexLock<'_> {
             is_last: false,
             handoff: None,
         };
+        let most_spins = match deadline.is_zero() {
+            true => SPINS_AT_ONCE,
+            false => SPINS,
+        };
         let mut spins = 0;
         loop {
             let seen = self.load_word();
@@ -95,7 +101,7 @@ impl FutexLock<'_> {
                 }
                 continue;
             }
-            if spins < SPINS {
+            if spins < most_spins {
                 spins += 1;
                 spin();
                 continue;
@@ -273,7 +279,7 @@ fn pause() {
     #[cfg(loom)]
     crate::sync::loom_model::pause();
     #[cfg(not(loom))]
-    std::thread::sleep(SLEEPS[0]);
+    std::thread::sleep(SLEEPS[1]);
 }
 
 /// Waits between two checks of the lock word.

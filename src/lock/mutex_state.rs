@@ -22,7 +22,8 @@ const FORKING: u32 = 4;
 const ABANDONED: u32 = 8;
 /// A thread has waited for longer than [`PATIENCE`]: the next release keeps the lock for such threads.
 const STARVING: u32 = 16;
-/// Released, and kept for threads that have waited for so long.
+/// Released, and kept for threads that have waited for so long. Until one of them runs, others cannot
+/// take the lock.
 const KEPT: u32 = 32;
 /// One reader; the upper bits count them.
 const READER: u32 = 64;
@@ -211,16 +212,17 @@ impl MutexState {
                 if starves {
                     self.stop_keeping();
                 }
+                if slept != 0 {
+                    // The wake that ended its sleep may have been for a thread that still waits.
+                    futex::wake_here(&self.0, false);
+                }
                 return Err(AcquireError::TimedOut);
             }
             let announced = seen | HAS_WAITERS | if starves { STARVING } else { 0 };
             if seen == announced || self.exchange(seen, announced) {
                 starves_from.get_or_insert_with(|| Instant::now() + PATIENCE);
-                // A thread that does not starve yet wakes in time to say so.
-                let pause = match starves {
-                    true => left,
-                    false => Some(left.map_or(PATIENCE, |left| left.min(PATIENCE))),
-                };
+                // It wakes to say that it starves, and to say so again if one that left withdrew that.
+                let pause = left.map_or(PATIENCE, |left| left.min(PATIENCE));
                 futex::wait_here(&self.0, announced, pause);
                 slept = HAS_WAITERS;
             }

@@ -164,8 +164,8 @@ fn heap_elsewhere_never_becomes_empty() {
     let (scratch, other) = (scratch(), scratch());
     let mut options = tiny();
     options.heap_path(other.path());
-    // Heap, roster and index; the heap's name, the rename of the index, and the renames after that.
-    assert_eq!(syncs_of(|| drop(scratch.open(&options))), [3, 4]);
+    // Heap, roster and index; their names, the rename of the index, and the renames after that.
+    assert_eq!(syncs_of(|| drop(scratch.open(&options))), [3, 5]);
     let cache = scratch.open(&options);
     assert!(generation_of(&cache).header().is_flushed());
 }
@@ -321,6 +321,29 @@ fn undone_creation_is_done_again() {
         let dir = scratch.path().parent().unwrap();
         assert_eq!(std::fs::read_dir(dir).unwrap().count(), 4);
     }
+}
+
+// A segment of another cache was not left by this creation, so it and all others stay.
+#[test]
+fn foreign_segment_forbids_undoing() {
+    let two = [scratch(), scratch()];
+    for scratch in &two {
+        let cache = scratch.open(&tiny());
+        for i in 0..100_u8 {
+            cache.put(&[i], &[1; 400]).unwrap();
+        }
+        assert!(cache.stats().unwrap().segments > 1);
+    }
+    let [ours, other] = two.each_ref().map(|scratch| scratch.path().to_owned());
+    let path = |index: &Path, extension| index.with_extension(extension);
+    std::fs::copy(path(&other, "heap.1"), path(&ours, "heap.1")).unwrap();
+    let mut torn = std::fs::read(path(&ours, "heap")).unwrap();
+    torn[16..24].fill(0);
+    std::fs::write(path(&ours, "heap"), torn).unwrap();
+    take_rename_back(&ours);
+    let error = tiny().open(&ours).unwrap_err();
+    assert!(error.is_corruption(), "{error}");
+    assert!(path(&ours, "heap").exists() && path(&ours, "heap.1").exists());
 }
 
 // Of a cache that was flushed the index is lost, whatever has its first name.
