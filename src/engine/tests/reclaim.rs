@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
 
+use crate::engine::clean::reclaim::evacuated_bytes;
 use crate::engine::tests::*;
-use crate::format::heap_addr::HeapAddr;
+use crate::engine::write::mutator::Mutator;
+use crate::format::heap_addr::{CleanCursor, HeapAddr};
 use crate::format::index::word;
 use crate::format::segment::first_place;
+use crate::os::file_names::Stage;
 use crate::sync::failpoint::{self, Operation};
 
 /// File operations in their order.
@@ -64,6 +67,40 @@ fn inode(scratch: &Scratch, number: u16) -> u64 {
         _ => format!("{}.heap.{number}", scratch.path().display()),
     };
     std::fs::metadata(path).unwrap().ino()
+}
+
+// Every write asks how many bytes are evacuated. The files are asked once for each set of segments.
+#[test]
+fn evacuated_bytes_are_counted_once() {
+    let (scratch, cache) = flushed_cache();
+    drop(cache);
+    let cache = scratch.open(&tiny());
+    let handle = &cache.handle;
+    let generation = handle.generation.load_full();
+    let (oldest, last) = (
+        generation.header().oldest(),
+        generation.header().tail().segment,
+    );
+    assert!(last - oldest >= 2, "{oldest} to {last}");
+    let path = |number| handle.names.segment(number, Stage::Final);
+    let len = |number| path(number).metadata().unwrap().len();
+    let evacuate_to = |number| {
+        let cursor = CleanCursor::at(first_place(number));
+        generation.header().clean_words().set_cursor(cursor);
+    };
+    let mutator = Mutator::new(
+        Arc::clone(&generation),
+        Arc::clone(&handle.names),
+        Stage::Final,
+    );
+    evacuate_to(oldest + 1);
+    let first = len(oldest);
+    assert_eq!(evacuated_bytes(&mutator), first);
+    evacuate_to(oldest + 2);
+    let both = first + len(oldest + 1);
+    assert_eq!(evacuated_bytes(&mutator), both);
+    std::fs::remove_file(path(oldest)).unwrap();
+    assert_eq!(evacuated_bytes(&mutator), both);
 }
 
 // Complete segments are synced before one is removed, and the directory before the next removal.

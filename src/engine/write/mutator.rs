@@ -4,6 +4,7 @@
 //! stores nothing; `write::put` and others do. May call `engine::generation`, `clean::batch` and
 //! everything below them.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use crate::error::{Corruption, Error, ErrorKind, Result};
@@ -106,6 +107,18 @@ pub(crate) struct Mutator {
     pub writes: u32,
     /// Which entries the next step of cleaning keeps.
     pub retention: Retention,
+    /// What was counted last; see `reclaim::evacuated_bytes`.
+    pub evacuated: Cell<EvacuatedBytes>,
+}
+
+/// The bytes of evacuated segments, and which those are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct EvacuatedBytes {
+    /// The heap's id.
+    pub heap: u64,
+    /// The first segment, and the one after the last.
+    pub range: (u16, u16),
+    pub bytes: u64,
 }
 
 /// An entry that cleaning removed.
@@ -165,6 +178,7 @@ impl Mutator {
             names_removals: false,
             writes: 0,
             retention: Retention::ALL,
+            evacuated: Cell::default(),
         }
     }
 
