@@ -403,7 +403,14 @@ pub(crate) fn restore_roster(names: &FileNames, options: &Options) -> Result<()>
         return Ok(());
     }
     let _creation = locking::lock_creation(names, options)?;
-    let Some(ids) = lost_roster(names, boot)? else {
+    // A writer that opens the new file before its rename would rename it, too, and could have staged
+    // the next roster under the same name then.
+    let index = match LockedIndex::open(names, options) {
+        // Another process has replaced it just now.
+        Err(error) if error.is_absent() => return Ok(()),
+        opened => opened?,
+    };
+    let Some(ids) = lost_roster(names, boot)?.filter(|&ids| ids == index.0.ids) else {
         return Ok(());
     };
     let (path, target) = (names.roster(Stage::New), names.roster(Stage::Final));
@@ -412,18 +419,35 @@ pub(crate) fn restore_roster(names: &FileNames, options: &Options) -> Result<()>
     let index = names.index(Stage::Final);
     let access = Access::of(&files::open(&index, false)?, &index)?;
     let made = empty_roster(&path, ids, files::create(&path, &access)?);
-    match made.and_then(|_| files::rename(&path, &target)) {
-        // A writer has opened the new file, and renamed it: see `finish_renames`. What has the name now
-        // is that writer's.
-        Err(error) if error.is_absent() => {}
-        Err(error) => {
-            let _ = files::remove(&path);
-            return Err(error);
-        }
-        Ok(()) => {}
+    if let Err(error) = made.and_then(|_| files::rename(&path, &target)) {
+        let _ = files::remove(&path);
+        return Err(error);
     }
     log::warn!("{}: lost with the power, created again", target.display());
     Ok(())
+}
+
+/// An index, under its writer lock; dropping it releases the lock.
+struct LockedIndex(open::Index);
+
+impl LockedIndex {
+    fn open(names: &FileNames, options: &Options) -> Result<Self> {
+        let index = open::index(names, true)?;
+        index.table.fill_holes()?;
+        if let Some(lock) = &index.lock {
+            let deadline = LockDeadline::new(options.lock_timeout);
+            locking::acquire(lock, Some(index.table.header()), &deadline, names)?;
+        }
+        Ok(Self(index))
+    }
+}
+
+impl Drop for LockedIndex {
+    fn drop(&mut self) {
+        if let Some(lock) = &self.0.lock {
+            lock.release(Some(self.0.table.header().lock_words()));
+        }
+    }
 }
 
 /// Returns the error for a file of a cache that has no index.

@@ -19,6 +19,7 @@ use crate::hash::Hasher;
 use crate::heap::{ScanItem, Segment};
 use crate::index::roster::Roster;
 use crate::index::table::Table;
+use crate::lock::FileLock;
 use crate::os::boot_id;
 use crate::os::file_names::{FileNames, Stage};
 use crate::os::files;
@@ -77,7 +78,20 @@ fn open_stable<T>(names: &FileNames, mut attempt: impl FnMut() -> Result<T>) -> 
     }
 }
 
-fn generation_once(names: &FileNames, writable: bool) -> Result<Generation> {
+/// An index that is open and mapped, without the files that belong to it.
+pub(crate) struct Index {
+    pub table: Table,
+    pub header: IndexHeader,
+    pub ids: Ids,
+    /// Of a handle that may write.
+    pub lock: Option<Arc<FileLock>>,
+    inode: (u64, u64),
+    hash_kind: HashKind,
+    hasher: Hasher,
+}
+
+/// Opens and maps the index at the cache's path.
+pub(crate) fn index(names: &FileNames, writable: bool) -> Result<Index> {
     let path = names.index(Stage::Final);
     let file = files::open(&path, writable).map_err(|error| match error {
         absent if absent.is_absent() => ErrorKind::NotFound.at(&path),
@@ -104,7 +118,27 @@ fn generation_once(names: &FileNames, writable: bool) -> Result<Generation> {
             io::ErrorKind::NotFound.into(),
         ));
     }
-    let table = Table::new(MappedFile::new(file, &path, writable), geometry)?;
+    Ok(Index {
+        table: Table::new(MappedFile::new(file, &path, writable), geometry)?,
+        header,
+        ids,
+        lock,
+        inode,
+        hash_kind,
+        hasher,
+    })
+}
+
+fn generation_once(names: &FileNames, writable: bool) -> Result<Generation> {
+    let Index {
+        table,
+        header,
+        hash_kind,
+        hasher,
+        ids,
+        lock,
+        inode,
+    } = index(names, writable)?;
     let words = table.header();
     let seen = if writable {
         FileTimes::of(names, table.file().file(), words)
@@ -115,7 +149,7 @@ fn generation_once(names: &FileNames, writable: bool) -> Result<Generation> {
     // for holes takes 0.2 ms while it is not on the disk yet, and filling blocks that were allocated
     // and not yet written changes the files' times.)
     let is_filled = words.is_from_here(boot_id::id()?, inode)
-        && seen.latest <= last_visit(words, geometry.variant);
+        && seen.latest <= last_visit(words, table.geometry().variant);
     if !is_filled {
         table.fill_holes()?;
     }

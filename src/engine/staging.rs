@@ -103,11 +103,7 @@ pub(crate) fn finish_renames(names: &FileNames, generation: &Generation) -> Resu
     let ids = generation.ids;
     let roster = names.roster(Stage::New);
     if roster_id(&roster, ids.cache)? == Some(ids.roster) {
-        match files::rename(&roster, &names.roster(Stage::Final)) {
-            // An opener that has just restored it has renamed it, see `create::restore_roster`.
-            Err(error) if error.is_absent() => {}
-            renamed => renamed?,
-        }
+        files::rename(&roster, &names.roster(Stage::Final))?;
     }
     let heap_of = |number, stage| heap_id(&names.segment(number, stage), ids.cache);
     let (replaced, staged) = match Extent::replaced(header) {
