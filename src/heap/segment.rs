@@ -114,6 +114,12 @@ impl Segment {
         self.memory.grow(bytes.min(self.capacity))
     }
 
+    /// Writes all data of a segment to the disk to which nothing is appended any more.
+    pub(crate) fn sync_complete(&self) -> Result<()> {
+        self.memory.release_pages();
+        self.file.sync()
+    }
+
     pub(crate) fn corrupted(&self, what: Corruption, unit: u32) -> Error {
         Error::corrupted(self.file.path(), what, u64::from(unit) * 8)
     }

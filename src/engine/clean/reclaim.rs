@@ -214,11 +214,12 @@ fn send_removal(mutator: &Mutator, number: u16) -> Option<BackgroundTask> {
 /// to pages that are being written waits for the disk.
 fn send_sync(mutator: &mut Mutator) -> WriteResult<Option<BackgroundTask>> {
     let last = mutator.generation.header().tail().segment;
-    let mut files = durability::unsynced_segments(mutator)?;
-    files.pop();
+    let mut segments = durability::unsynced_segments(mutator)?;
+    segments.pop();
     let names = Arc::clone(&mutator.names);
     Ok(send(mutator, move |notes| {
-        files.iter().try_for_each(|file| file.sync())?;
+        let mut complete = segments.iter();
+        complete.try_for_each(|segment| segment.sync_complete())?;
         names.sync_heap_dir()?;
         notes.segments_are_synced(last);
         Ok(())

@@ -150,6 +150,56 @@ fn segments_are_synced_before_removal() {
     assert_clean(&cache);
 }
 
+// A background sync finds no page in the writer's mapping: making a page read-only that was stored to
+// would interrupt the writer, once for each page. What was in the pages is read again all the same.
+#[cfg(target_os = "linux")]
+#[test]
+fn synced_segments_are_unmapped_first() {
+    let (_scratch, cache) = flushed_cache();
+    let mapped = Rc::new(RefCell::new(Vec::new()));
+    let seen = Rc::clone(&mapped);
+    failpoint::observe(move |step| {
+        if let Operation::Sync(file) = step {
+            seen.borrow_mut().push(mapped_pages(file));
+        }
+    });
+    overwrite(&cache, 2_000);
+    failpoint::stop_observing();
+    let mapped = mapped.take();
+    let (segments, others): (Vec<_>, Vec<_>) =
+        mapped.iter().partition(|(path, _)| path.contains(".heap"));
+    // The dirty mark is in the index, whose pages stay.
+    assert!(others.iter().all(|(_, kib)| *kib > 0), "{mapped:?}");
+    assert!(segments.len() > 10, "{mapped:?}");
+    assert!(segments.iter().all(|(_, kib)| *kib == 0), "{mapped:?}");
+    assert!(cache.verify().run().unwrap().is_clean());
+}
+
+/// Returns the path of a file that this process has mapped, and how much of it is in the mappings, in
+/// KiB.
+#[cfg(target_os = "linux")]
+fn mapped_pages(file: &std::fs::File) -> (String, u64) {
+    let inode = file.metadata().unwrap().ino().to_string();
+    let all = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let mut found = (String::new(), 0);
+    let mut is_meant = false;
+    for line in all.lines() {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        match fields[..] {
+            ["Rss:", size, "kB"] if is_meant => found.1 += size.parse::<u64>().unwrap(),
+            // The memory of no file has no path, and a removed file's is followed by "(deleted)".
+            [addresses, _rights, _offset, _device, of, ..] if !addresses.ends_with(':') => {
+                is_meant = of == inode;
+                if is_meant {
+                    found.0 = fields[5..].join(" ");
+                }
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
 // A handle without background tasks removes segments as it cleans them.
 #[test]
 fn foreground_handle_reclaims_segments_itself() {

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use crate::error::{ErrorKind, Result};
 use crate::format::heap_addr::HeapAddr;
 use crate::format::segment::first_place;
+use crate::heap::Segment;
 use crate::index::header::Header;
-use crate::os::mapped_file::MappedFile;
 
 use crate::engine::clean::state;
 use crate::engine::write::mutator::Mutator;
@@ -21,9 +21,10 @@ use crate::engine::write::mutator::Mutator;
 /// succeeds proves nothing.
 pub(crate) fn sync_heap(mutator: &mut Mutator) -> Result<()> {
     let tail = mutator.generation.header().tail();
-    let files = unsynced_segments(mutator)?;
-    for file in &files {
-        mutator.generation.header().note_sync(file.sync())?;
+    let segments = unsynced_segments(mutator)?;
+    for segment in &segments {
+        let synced = segment.file().sync();
+        mutator.generation.header().note_sync(synced)?;
     }
     let header = mutator.generation.header();
     if !header.is_flushed() {
@@ -43,7 +44,7 @@ pub(crate) fn sync_heap(mutator: &mut Mutator) -> Result<()> {
 }
 
 /// Returns the segments with records that may not be on the disk yet.
-pub(crate) fn unsynced_segments(mutator: &mut Mutator) -> Result<Vec<Arc<MappedFile>>> {
+pub(crate) fn unsynced_segments(mutator: &mut Mutator) -> Result<Vec<Arc<Segment>>> {
     let header = mutator.generation.header();
     if header.sync_failed() {
         return Err(ErrorKind::SyncFailed.at(&mutator.names.cache()));
@@ -55,13 +56,13 @@ pub(crate) fn unsynced_segments(mutator: &mut Mutator) -> Result<Vec<Arc<MappedF
         true if synced == tail => return Ok(Vec::new()),
         true => synced.segment.max(oldest),
     };
-    let mut files = Vec::new();
-    for number in from..=tail.segment {
-        if let Some(segment) = mutator.segment(number)? {
-            files.push(Arc::clone(segment.file()));
-        }
+    let unsynced = from..=tail.segment;
+    for number in unsynced.clone() {
+        mutator.segment(number)?;
     }
-    Ok(files)
+    let mapped = mutator.generation.segments();
+    let there = mapped.filter(|segment| unsynced.contains(&segment.number()));
+    Ok(there.cloned().collect())
 }
 
 /// Syncs the removal of a segment. No later segment may be removed before that: it could have the
