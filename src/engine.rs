@@ -45,6 +45,7 @@ pub use read::iter::{Entries, Iter, KeyInfo, Keys};
 pub use read::value_ref::ValueRef;
 pub use recovery::losses::Recovery;
 pub use recovery::repair::{Repair, RepairReport};
+pub use recovery::upgrade::Upgrade;
 pub use removals::RemovalCause;
 pub use stats::{DiskUsage, Stats};
 pub use verify::Verify;

@@ -25,8 +25,8 @@ mod tests;
 
 use crate::error::Corruption;
 
-/// The version that this crate writes, and the only one that it reads.
-pub(crate) const VERSION: u32 = 1;
+/// The version of the format, which is that of the index. Heap and roster are as in version 1.
+pub(crate) const VERSION: u32 = 2;
 /// Bits of hash that the largest directory uses.
 pub(crate) const MAX_DIRECTORY_BITS: u32 = 20;
 /// The longest key, in bytes.
@@ -78,8 +78,6 @@ pub enum LockKind {
 pub(crate) struct Geometry {
     /// Slots in a region: a power of two.
     pub region_slots: u32,
-    /// Bytes of each key that its slot repeats.
-    pub inline_key: u32,
     /// The directory has room for two to this power of entries.
     pub directory_bits: u32,
     /// The most bytes of a segment, unless it holds a single record.
@@ -94,7 +92,6 @@ pub(crate) struct Geometry {
 
 impl Geometry {
     pub(crate) const REGION_SLOTS: std::ops::RangeInclusive<u32> = 16..=1024;
-    pub(crate) const MAX_INLINE_KEY: u32 = 1024;
     pub(crate) const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 16 * 1024..=16 << 30;
 
     /// Slots in a region, and bits of the directory, of a cache that begins small: room for some 200
@@ -132,12 +129,6 @@ impl Geometry {
         {
             return Some(Corruption::RegionSlots);
         }
-        if self.inline_key > Self::MAX_INLINE_KEY || !self.inline_key.is_multiple_of(8) {
-            return Some(Corruption::InlineKeyBytes);
-        }
-        if self.variant == record::Variant::Numbered && self.inline_key > 0 {
-            return Some(Corruption::InlineKeyBytes);
-        }
         if self.directory_bits > MAX_DIRECTORY_BITS {
             return Some(Corruption::DirectoryBits);
         }
@@ -170,17 +161,15 @@ impl Geometry {
 
     /// Returns the bytes of a slot.
     pub(crate) fn slot_bytes(&self) -> usize {
-        match self.variant {
-            record::Variant::Versioned | record::Variant::Expiring => {
-                slot::FIXED_BYTES + self.inline_key as usize
-            }
-            record::Variant::Numbered => slot::NUMBERED_BYTES,
-        }
+        slot::LINK_BYTES + self.body_bytes()
     }
 
     /// Returns the bytes of a slot's body: all of the slot but the link.
     pub(crate) fn body_bytes(&self) -> usize {
-        self.slot_bytes() - slot::LINK_BYTES
+        match self.variant {
+            record::Variant::Versioned | record::Variant::Numbered => slot::BODY_BYTES,
+            record::Variant::Expiring => slot::EXPIRING_BODY_BYTES,
+        }
     }
 
     /// Returns the bytes of a region: header, control bytes, access marks, links, bodies.

@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::format::{HashKind, MAX_DIRECTORY_BITS};
 
 /// A keyed hash function, with the kind and the seed that the file stores.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Hasher {
     kind: HashKind,
     seed: u64,
@@ -60,9 +60,11 @@ impl Hasher {
 pub(crate) struct Hash(u64);
 
 impl Hash {
-    /// Under the colliding test hash: one of two groups, four tags, and two directory bits.
+    /// Under the colliding test hash: one of two groups, four tags, and two directory bits. And the
+    /// directory bits that no small table uses: they tell damaged entries of different keys apart.
     #[cfg(any(test, fuzzing))]
-    const COLLIDING_BITS: u64 = (1 << 42) | (1 << 50) | (1 << 53) | (1 << 1) | (1 << 60);
+    const COLLIDING_BITS: u64 =
+        (1 << 42) | (1 << 50) | (1 << 53) | (1 << 1) | (1 << 60) | (0xff << 8);
 
     /// Rebuilds the bits that the index uses from a slot, its link and its control byte.
     pub(crate) fn from_parts(stored: u16, tag: u16, control: u8) -> Self {
@@ -70,7 +72,7 @@ impl Hash {
         Self(u64::from(stored) | (u64::from(tag) << 42) | (u64::from(control & 0x7f) << 57))
     }
 
-    /// Returns the bits that the slot keeps.
+    /// Returns the bits that the slot's body keeps.
     #[inline]
     pub(crate) fn stored(self) -> u16 {
         self.0 as u16

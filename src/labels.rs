@@ -94,7 +94,6 @@ impl Labels {
     pub fn open_with(path: impl AsRef<Path>, options: &Options) -> Result<Self> {
         let options = Options {
             variant: Variant::Numbered,
-            inline_key: None,
             append_only: None,
             ..options.clone()
         };

@@ -121,8 +121,8 @@ cfg_if! {
         pub use codec::Format;
         pub use engine::{
             Backup, BackupReport, DiskUsage, Durability, Entry, LockKind, Options, Problem,
-            Progress, Recovery, Repair, RepairReport, Stats, Update, ValueRef, Verify, VerifyLevel,
-            VerifyReport, Version, Writer,
+            Progress, Recovery, Repair, RepairReport, Stats, Update, Upgrade,
+            ValueRef, Verify, VerifyLevel, VerifyReport, Version, Writer,
         };
         pub use error::{Corruption, Error, ErrorKind, Result};
         pub use labels::{LabelId, Labels};

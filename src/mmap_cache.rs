@@ -217,7 +217,7 @@ impl MmapCache {
         Ok(matches!(lookup::peek(&self.handle, key)?, Answer::Found(_)))
     }
 
-    /// Returns the version of a key's entry, from the index alone: it reads no value and no checksum.
+    /// Returns the version of a key's entry. Compares keys, but reads no value and no checksum.
     /// The version is the time of the write, see [`Version`].
     ///
     /// # Errors
@@ -230,7 +230,7 @@ impl MmapCache {
 
     fn version_of_bytes(&self, key: &[u8]) -> Result<Option<Version>> {
         Ok(match lookup::peek(&self.handle, key)? {
-            Answer::Found(meta) => Some(Version(meta.mtime)),
+            Answer::Found(version) => Some(Version(version)),
             Answer::Absent | Answer::Damaged(_) => None,
         })
     }

@@ -10,11 +10,11 @@ class Again(Exception): "Another process wrote during the read."
 class Superseded(Exception): "The cache was replaced during a listing."
 
 class File:
-    def __init__(self, path, magic, end):
+    def __init__(self, path, magic, end, known=1):
         self.file = open(path, "rb")
         self.head, self.map = self.file.read(end), b""
         version, crc = struct.unpack_from("<8xII", self.head.ljust(16))
-        if self.head[:8] != magic or version != 1 or zlib.crc32(self.head[16:], zlib.crc32(self.head[:12])) != crc:
+        if self.head[:8] != magic or version != known or zlib.crc32(self.head[16:], zlib.crc32(self.head[:12])) != crc:
             raise Corrupt(f"{path}: header")
     def reach(self, end):
         if end > len(self.map):  # others make it longer
@@ -28,13 +28,13 @@ class File:
 class Cache:
     retries = 0
     def __init__(self, path):  # look up, step 1
-        self.path, self.index, self.segments = path, File(path, b"MMCINDEX", 128), {}
+        self.path, self.index, self.segments = path, File(path, b"MMCINDEX", 128, 2), {}
         fields = struct.unpack_from("<4Q6I", self.index.head, 40)
-        self.heap_id, self.roster_id, self.seed, check, kind, flags, self.slots, inline, self.bits, variant = fields
+        self.heap_id, self.roster_id, self.seed, check, kind, flags, self.slots, _, self.bits, variant = fields
         self.expiring = variant == 3
         if (kind, flags & ~7) != (1, 0) or (variant, flags & 4) not in ((1, 0), (3, 4)) or check != xxh3(b"mmapcache hash check", seed=self.seed):
             raise Corrupt("hash kind, flags, variant or hash check")
-        self.body, self.regions = 40 + inline, 4096 + (8 * 2**self.bits + 63) // 64 * 64
+        self.body, self.regions = 16 if self.expiring else 8, 4096 + (8 * 2**self.bits + 63) // 64 * 64
         self.size = 64 + self.slots * (10 + self.body)
     def poll(self):  # step 2
         poll = self.index.word(128)

@@ -1,24 +1,22 @@
 //! A cache that an earlier build wrote, byte for byte: caches on disks must stay readable.
 //!
-//! `tests/golden/v1` has the three files as text: the length, then every line of sixteen bytes that
-//! is not all zeros. If a test here fails, the format has changed: raise the version, or undo the
+//! If a test here fails, the format has changed: raise the version, or undo the
 //! change. The ignored test writes the golden cache again.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod golden_files;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use golden_files::{FILES, copy_to, dump, path_of, with_suffix};
 use mmapcache::{
     Cache, Corruption, Durability, Error, ErrorKind, MmapCache, Options, Repair, Version,
 };
 
-const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v1");
-/// The files' names in the golden directory, and their suffixes.
-const FILES: [(&str, &str); 3] = [("index", ""), ("heap", ".heap"), ("roster", ".roster")];
-/// Bytes per line of a dump.
-const LINE: usize = 16;
+const GOLDEN: &str = "v2";
 
 /// The entries of the golden cache, in the order in which they were put.
 fn entries() -> Vec<(Vec<u8>, Vec<u8>)> {
@@ -63,10 +61,7 @@ impl Copy {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("cache");
-        for (name, suffix) in FILES {
-            let text = fs::read_to_string(format!("{GOLDEN}/{name}.hex")).unwrap();
-            restore(&text, &with_suffix(&path, suffix));
-        }
+        copy_to(GOLDEN, &path);
         Self { _dir: dir, path }
     }
 
@@ -154,46 +149,9 @@ fn assert_is_of_a_newer_release(error: &Error, file: &Path) {
 /// Bytes of the index's sealed header; a segment's has eight less, a roster's 64.
 const HEADER: u64 = 128;
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-fn dump(path: &Path) -> String {
-    let bytes = fs::read(path).unwrap();
-    let mut text = format!("length {}\n", bytes.len());
-    for (number, line) in bytes.chunks(LINE).enumerate() {
-        if line.iter().any(|&byte| byte != 0) {
-            let digits: String = line.iter().map(|byte| format!("{byte:02x}")).collect();
-            text.push_str(&format!("{:08x} {digits}\n", number * LINE));
-        }
-    }
-    text
-}
-
-fn restore(text: &str, path: &Path) {
-    let file = File::create_new(path).unwrap();
-    let mut lines = text.lines();
-    let length = lines
-        .next()
-        .and_then(|line| line.strip_prefix("length "))
-        .unwrap();
-    file.set_len(length.parse().unwrap()).unwrap();
-    for line in lines {
-        let (at, digits) = line.split_once(' ').unwrap();
-        let bytes: Vec<u8> = (0..digits.len())
-            .step_by(2)
-            .map(|i| u8::from_str_radix(&digits[i..i + 2], 16).unwrap())
-            .collect();
-        file.write_all_at(&bytes, u64::from_str_radix(at, 16).unwrap())
-            .unwrap();
-    }
-}
-
 /// The versions of the entries since the golden cache was created.
 fn versions() -> Vec<Version> {
-    let text = fs::read_to_string(format!("{GOLDEN}/versions.txt")).unwrap();
+    let text = fs::read_to_string(path_of(GOLDEN, "versions.txt")).unwrap();
     text.lines()
         .map(|line| Version::from_nanos(line.parse().unwrap()))
         .collect()
@@ -267,7 +225,7 @@ fn flushed_copy_needs_no_recovery() {
 // A cache of another version is refused by name, and left as it is.
 #[test]
 fn other_version_is_refused_unchanged() {
-    for (suffix, found) in [("", 2_u32), ("", 0), (".roster", 2), (".roster", 0)] {
+    for (suffix, found, known) in [("", 3, 2), ("", 0, 2), (".roster", 2, 1), (".roster", 0, 1)] {
         let copy = Copy::new();
         copy.raise(suffix, found);
         let before = fs::read(copy.file(suffix)).unwrap();
@@ -276,7 +234,7 @@ fn other_version_is_refused_unchanged() {
                 .read_only(read_only)
                 .open(&copy.path)
                 .unwrap_err();
-            let said = matches!(error.kind(), ErrorKind::UnsupportedVersion { found: f, supported: 1, .. } if *f == found);
+            let said = matches!(error.kind(), ErrorKind::UnsupportedVersion { found: f, supported, .. } if (*f, *supported) == (found, known));
             assert!(said, "{suffix:?}, version {found}: {error:?}");
             assert!(!error.is_corruption());
         }
@@ -479,11 +437,7 @@ fn corrupt_header_byte_is_refused() {
 fn write_the_golden_cache() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("cache");
-    let cache = Options::new()
-        .region_slots(16)
-        .inline_key_bytes(24)
-        .open(&path)
-        .unwrap();
+    let cache = Options::new().region_slots(16).open(&path).unwrap();
     cache
         .put(
             b"overwritten",
@@ -498,10 +452,10 @@ fn write_the_golden_cache() {
     assert!(cache.delete(b"deleted").unwrap());
     cache.flush().unwrap();
     drop(cache);
-    fs::create_dir_all(GOLDEN).unwrap();
+    fs::create_dir_all(path_of(GOLDEN, "")).unwrap();
     for (name, suffix) in FILES {
         fs::write(
-            format!("{GOLDEN}/{name}.hex"),
+            path_of(GOLDEN, &format!("{name}.hex")),
             dump(&with_suffix(&path, suffix)),
         )
         .unwrap();
@@ -510,5 +464,5 @@ fn write_the_golden_cache() {
         .iter()
         .map(|version| format!("{}\n", version.as_nanos()))
         .collect();
-    fs::write(format!("{GOLDEN}/versions.txt"), lines).unwrap();
+    fs::write(path_of(GOLDEN, "versions.txt"), lines).unwrap();
 }

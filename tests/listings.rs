@@ -204,7 +204,7 @@ fn check_open_labels(case: &Case<'_>, labels: &Labels) {
     case.items("labels", pairs);
 }
 
-/// Keys as long as the inline key, shorter and longer; some are overwritten or deleted.
+/// Keys of many lengths; some are overwritten or deleted.
 fn caches() -> Sample {
     let dir = scratch();
     let path = dir.path().join("cache");
@@ -234,8 +234,7 @@ fn caches() -> Sample {
 fn dictionaries() -> Sample {
     let dir = scratch();
     let path = dir.path().join("cache");
-    let mut options = options();
-    options.inline_key_bytes(24);
+    let options = options();
     let dict = MmapDict::<String>::open_with(&path, Format::Json, &options).unwrap();
     let mut expected = Entries::new();
     for number in 0..24 {

@@ -57,7 +57,7 @@ const VALUES: &str = "BackupReport CacheCounts CacheEntry CacheFile CacheSetting
     DiskUsage Durability ETag Entry Error ErrorKind Eviction Field Format HeapAddress IndexScan IndexState \
     InsertOptions Interned KeyError KeyInfo KeyParts LabelId LockKind LockState Metric MetricKind Obtained Origin Outcome PoolError PoolStats \
     Problem Progress Record Recovery RegionScan RemovalCause RepairReport Result Retention Retrieve Slot Stats \
-    Store StoredHash TypedInterned Update Value ValueRef VerifyLevel VerifyReport Version";
+    Store StoredHash TypedInterned Update Upgrade Value ValueRef VerifyLevel VerifyReport Version";
 
 /// A new type must be added to one of the two lists.
 #[test]

@@ -15,7 +15,7 @@ use corruption::checker::Checker;
 use corruption::checksums::{self, Checksum};
 use corruption::image::Image;
 use corruption::layout::{
-    FIRST_POSITION, Geometry, PAGE, header, set_u32, set_u64, u32_at, u64_at,
+    self, FIRST_POSITION, Geometry, PAGE, header, set_u32, set_u64, u32_at, u64_at,
 };
 use corruption::mutation::Choices;
 use corruption::sample_cache::{SampleCache, scratch};
@@ -67,7 +67,7 @@ impl Kind {
         let index = image.bytes("");
         let geometry = Geometry::of(index);
         let region = geometry.region(choices.below(regions(index, geometry)));
-        let (slots, body) = (geometry.slots, 40 + geometry.inline_key);
+        let (slots, body) = (geometry.slots, layout::BODY);
         let bodies = region.start + 64 + 10 * slots;
         let of_index = |at: usize, stride: usize, count: usize, width: usize| Self {
             suffix: "",

@@ -39,7 +39,6 @@ fuzz_target!(|data: &[u8]| {
 #[derive(Arbitrary, Debug)]
 struct Shape {
     directory_bits: u8,
-    inline_words: u8,
     collides: bool,
     cleans_late: bool,
 }
@@ -50,7 +49,6 @@ impl Shape {
         options
             .region_slots(16)
             .max_segment_bytes(16 * 1024)
-            .inline_key_bytes(u32::from(self.inline_words % 5) * 8)
             .narrow(
                 [1, 2, 3, 20][usize::from(self.directory_bits % 4)],
                 self.collides,
@@ -62,7 +60,7 @@ impl Shape {
     }
 }
 
-/// One of few keys, with the same beginning, whose lengths lie around the inline length.
+/// One of few keys of different lengths, with the same beginning.
 #[derive(Arbitrary, Debug)]
 struct Key(u8);
 

@@ -66,7 +66,6 @@ struct Wish {
     switches: u8,
     mode: u16,
     capacity: Number,
-    inline_key: Option<Number>,
     region_slots: Option<Number>,
     max_segment_bytes: Option<Number>,
     max_entries: Option<Number>,
@@ -100,11 +99,6 @@ impl Wish {
         self.has(4) && self.has(1)
     }
 
-    fn inline_key(&self) -> Option<u32> {
-        self.inline_key
-            .map(|n| n.of(&[24, 0, 8, 16, 1024, 512]) as u32)
-    }
-
     fn region_slots(&self) -> Option<u32> {
         self.region_slots
             .map(|n| n.of(&[16, 32, 64, 128, 256, 512, 1024]) as u32)
@@ -119,16 +113,9 @@ impl Wish {
         self.max_entries.map(|n| n.of(&[0, 1, 20, 1_000]))
     }
 
-    /// The engine reserves room for as many entries, so they are few; or more than any disk holds.
+    /// The engine reserves room for as many entries, so they are few.
     fn capacity(&self) -> u64 {
-        let asked = self.capacity.of(&[0, 1, 100, 2_000]);
-        let region = u64::from(self.region_slots().unwrap_or(512))
-            * u64::from(50 + self.inline_key().unwrap_or(24).min(1024));
-        if region >= 1 << 20 && asked > 1 << 40 && Path::new("/dev/shm").is_dir() {
-            asked
-        } else {
-            asked % 4_096
-        }
+        self.capacity.of(&[0, 1, 100, 2_000]) % 4_096
     }
 
     /// Returns the most entries that a table of this geometry can have.
@@ -140,12 +127,9 @@ impl Wish {
     /// Whether the setters' documentation allows the geometry.
     fn is_possible(&self) -> bool {
         let slots = self.region_slots().unwrap_or(512);
-        let inline = self.inline_key().unwrap_or(24);
         let segment = self.max_segment_bytes().unwrap_or(1 << 30);
         (16..=1024).contains(&slots)
             && slots.is_power_of_two()
-            && inline <= 1024
-            && inline.is_multiple_of(8)
             && (16 << 10..=16 << 30).contains(&segment)
             && self.capacity() <= self.most_entries()
     }
@@ -190,9 +174,6 @@ impl Wish {
         )));
         if self.has(7) {
             options.durability(Durability::Sync);
-        }
-        if let Some(bytes) = self.inline_key() {
-            options.inline_key_bytes(bytes);
         }
         if let Some(slots) = self.region_slots() {
             options.region_slots(slots);
@@ -296,11 +277,8 @@ impl Run {
     /// Whether options ask for another geometry than the cache has, apart from the region size.
     fn differs(&self, wish: &Wish) -> bool {
         let first = &self.first;
-        wish.inline_key()
-            .is_some_and(|asked| asked != first.inline_key().unwrap_or(24))
-            || wish
-                .max_segment_bytes()
-                .is_some_and(|asked| asked != first.max_segment_bytes().unwrap_or(1 << 30))
+        wish.max_segment_bytes()
+            .is_some_and(|asked| asked != first.max_segment_bytes().unwrap_or(1 << 30))
             || wish
                 .max_entries()
                 .is_some_and(|asked| asked != first.max_entries().unwrap_or(0))

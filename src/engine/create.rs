@@ -92,7 +92,6 @@ impl Plan {
             // A2: the geometry of the generation before has the flag, or that of the options.
             flags: IndexHeader::flags_for(lock, &self.geometry),
             region_slots: self.geometry.region_slots,
-            inline_key: self.geometry.inline_key,
             directory_bits: self.geometry.directory_bits,
             record_variant: self.geometry.variant.to_disk(),
             max_segment_bytes: self.geometry.max_segment_bytes,

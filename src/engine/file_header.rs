@@ -8,7 +8,6 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use crate::error::{Corruption, Error, ErrorKind, Result};
-use crate::format::VERSION;
 use crate::format::seal::{self, HeaderError, SealedHeader};
 use crate::format::segment::SegmentHeader;
 use crate::os::files;
@@ -31,7 +30,7 @@ pub(crate) fn read_header<T: SealedHeader>(
     }
     seal::open(&bytes[..have]).map_err(|fault| match fault {
         HeaderError::Short if have == 0 => Error::corrupted(path, Corruption::EmptyFile, 0),
-        fault => refusal(path, what, fault),
+        fault => refusal::<T>(path, what, fault),
     })
 }
 
@@ -40,6 +39,11 @@ pub(crate) fn read_header<T: SealedHeader>(
 /// A file that cannot be opened, or that another release wrote, is an error: the caller may remove
 /// a file that has no header.
 pub(crate) fn read_sealed<T: SealedHeader>(path: &Path) -> Result<Option<T>> {
+    read_version(path, T::VERSION)
+}
+
+/// As [`read_sealed`], for a header of another version, whose fields are the same.
+pub(crate) fn read_version<T: SealedHeader>(path: &Path, known: u32) -> Result<Option<T>> {
     let file = match files::open(path, false) {
         Ok(file) => file,
         Err(error) if error.is_absent() || error.is_corruption() => return Ok(None),
@@ -47,10 +51,10 @@ pub(crate) fn read_sealed<T: SealedHeader>(path: &Path) -> Result<Option<T>> {
     };
     let mut bytes = vec![0; size_of::<T>()];
     match file.read_exact_at(&mut bytes, 0) {
-        Ok(()) => match seal::open(&bytes) {
+        Ok(()) => match seal::open_version(&bytes, known) {
             Ok(header) => Ok(Some(header)),
             Err(fault @ (HeaderError::Version(_) | HeaderError::Flags(_))) => {
-                Err(refusal(path, "", fault))
+                Err(refusal::<T>(path, "", fault))
             }
             Err(_) => Ok(None),
         },
@@ -60,11 +64,11 @@ pub(crate) fn read_sealed<T: SealedHeader>(path: &Path) -> Result<Option<T>> {
 }
 
 /// Returns the error for a file whose header is not accepted.
-fn refusal(path: &Path, what: &'static str, fault: HeaderError) -> Error {
+fn refusal<T: SealedHeader>(path: &Path, what: &'static str, fault: HeaderError) -> Error {
     let of_release = |found, flags| {
         ErrorKind::UnsupportedVersion {
             found,
-            supported: VERSION,
+            supported: T::VERSION,
             flags,
         }
         .at(path)
@@ -73,7 +77,7 @@ fn refusal(path: &Path, what: &'static str, fault: HeaderError) -> Error {
         HeaderError::Short => Error::corrupted(path, Corruption::HeaderTruncated, 0),
         HeaderError::Magic => ErrorKind::NotACacheFile { what }.at(path),
         HeaderError::Version(found) => of_release(found, 0),
-        HeaderError::Flags(flags) => of_release(VERSION, flags),
+        HeaderError::Flags(flags) => of_release(T::VERSION, flags),
         HeaderError::Checksum => {
             let at = seal::at::CRC.start as u64;
             Error::corrupted(path, Corruption::HeaderChecksum, at)

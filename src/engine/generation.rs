@@ -249,7 +249,6 @@ impl Generation {
             hash_check: self.hasher.check_value(),
             hash_kind: self.hash_kind.to_disk(),
             region_slots: geometry.region_slots,
-            inline_key: geometry.inline_key,
             directory_bits: geometry.directory_bits,
             record_variant: geometry.variant.to_disk(),
             max_segment_bytes: geometry.max_segment_bytes,

@@ -79,11 +79,11 @@ pub(crate) fn put(
 
 /// Links a record that is in the heap already, as the entry of a key that has none, under the
 /// policy of its cache.
-pub(crate) fn adopt(mutator: &mut Mutator, stored: &StoredRecord<'_>) -> WriteResult<()> {
+pub(crate) fn adopt(mutator: &mut Mutator, stored: &StoredRecord) -> WriteResult<()> {
     match KeyPolicy::of(&mutator.generation) {
         KeyPolicy::Versioned => put::adopt(mutator, stored, publish::take_position),
         KeyPolicy::WithIds => {
-            let id = stored.meta.mtime;
+            let id = stored.header.mtime;
             put::adopt(mutator, stored, |generation, after| {
                 take_position(generation, id, after)
             })
@@ -189,7 +189,7 @@ fn verified_id(generation: &Generation, target: &Target<'_>) -> WriteResult<Opti
 
 #[cold]
 fn drop_damaged(generation: &Generation, target: &Target<'_>) -> WriteResult<()> {
-    put::drop_entry(generation, target, old_bytes(target))?;
+    put::drop_entry(generation, target, old_bytes(generation, target)?)?;
     publish::count_dropped(generation.header(), 1);
     Ok(())
 }

@@ -53,7 +53,6 @@ pub struct Options {
     pub(crate) mode: u32,
     pub(crate) heap_path: Option<PathBuf>,
     pub(crate) capacity: u64,
-    pub(crate) inline_key: Option<u32>,
     pub(crate) region_slots: Option<u32>,
     pub(crate) max_segment_bytes: Option<u64>,
     /// The largest segment of a cache that is created, if none is set.
@@ -82,7 +81,6 @@ impl Default for Options {
 
 impl Options {
     /// 24 bytes of key make the body of a slot one cache line of 64 bytes.
-    const INLINE_KEY: u32 = 24;
     const MAX_SEGMENT_BYTES: u64 = 1 << 30;
 
     /// Returns the default options; each setter states its default.
@@ -97,7 +95,6 @@ impl Options {
             mode: 0o600,
             heap_path: None,
             capacity: 0,
-            inline_key: None,
             region_slots: None,
             max_segment_bytes: None,
             segment_bytes_of_new: Self::MAX_SEGMENT_BYTES,
@@ -190,15 +187,6 @@ impl Options {
     /// [`ErrorKind::InvalidOption`]. Default: 0, the smallest cache.
     pub fn capacity(&mut self, entries: u64) -> &mut Self {
         self.capacity = entries;
-        self
-    }
-
-    /// Sets how many bytes of each key the index itself stores: a multiple of 8 up to 1,024. Keys that
-    /// fit are listed and compared without reading the heap; longer keys are allowed and lose nothing.
-    /// A slot takes this plus 48 bytes. Fixed at creation; a value that differs from the stored one is
-    /// [`ErrorKind::OptionMismatch`]. Default: 24, or the stored value.
-    pub fn inline_key_bytes(&mut self, bytes: u32) -> &mut Self {
-        self.inline_key = Some(bytes);
         self
     }
 
@@ -368,12 +356,6 @@ impl Options {
     pub(crate) fn geometry(&self, path: &Path) -> Result<Geometry> {
         let geometry = Geometry {
             region_slots: self.region_slots.unwrap_or(Geometry::USUAL_SLOTS),
-            inline_key: match self.variant {
-                Variant::Versioned | Variant::Expiring => {
-                    self.inline_key.unwrap_or(Self::INLINE_KEY)
-                }
-                Variant::Numbered => 0,
-            },
             directory_bits: self.directory_bits,
             max_segment_bytes: self.max_segment_bytes.unwrap_or(self.segment_bytes_of_new),
             max_entries: self.max_entries.unwrap_or(0),
@@ -394,11 +376,6 @@ impl Options {
                 "region_slots",
                 geometry.region_slots.into(),
                 "a power of two from 16 to 1,024",
-            ),
-            Some(Corruption::InlineKeyBytes) => refused(
-                "inline_key_bytes",
-                geometry.inline_key.into(),
-                "a multiple of 8 up to 1,024",
             ),
             Some(_) => refused(
                 "max_segment_bytes",
@@ -482,11 +459,6 @@ impl Options {
                 "region_slots",
                 self.region_slots.map(u64::from),
                 u64::from(found.grown().region_slots),
-            ),
-            (
-                "inline_key_bytes",
-                self.inline_key.map(u64::from),
-                u64::from(found.inline_key),
             ),
             (
                 "max_segment_bytes",

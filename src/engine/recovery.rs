@@ -5,3 +5,4 @@ pub(crate) mod in_flight;
 pub(crate) mod losses;
 pub(crate) mod repair;
 pub(crate) mod stale_segments;
+pub(crate) mod upgrade;

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use crate::error::{Corruption, Error, ErrorKind, Result};
 use crate::format::index::{IndexHeader, word};
-use crate::format::record::Kind;
 use crate::format::roster::{Position, RosterHeader};
 use crate::format::seal::SealedHeader;
 use crate::format::segment::SegmentHeader;
@@ -479,21 +478,14 @@ fn reindex(old: &mut Mutator, geometry: Geometry) -> WriteResult<Mutator> {
             publish::count_dropped(fresh.generation.header(), 1);
             continue;
         };
-        let bytes = if found.kind == Kind::Entry {
-            found.stored_bytes()
-        } else {
-            0
-        };
         let hash = fresh.generation.hasher.hash(&key);
         if has_entry(&mut fresh, &key)? {
             return Err(twice(position));
         }
         let stored = StoredRecord {
             place,
-            meta: slot.meta(link.which()),
-            bytes,
+            header: found,
             hash,
-            key: &key,
         };
         ids::adopt(&mut fresh, &stored)?;
     }

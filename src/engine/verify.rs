@@ -56,10 +56,16 @@ pub(crate) fn is_consistent(handle: &Handle) -> Result<bool> {
 fn compare_totals(
     report: &mut VerifyReport,
     generation: &Generation,
+    level: VerifyLevel,
     stored: &Counters,
     counted: &Sums,
 ) {
     report.totals_compared = true;
+    // The lengths of records are in the heap.
+    let live = match level {
+        VerifyLevel::Records => counted.live,
+        VerifyLevel::Slots | VerifyLevel::Headers => stored.live,
+    };
     for (word, stored, counted, what) in [
         (
             word::OCCUPIED,
@@ -73,7 +79,7 @@ fn compare_totals(
             counted.deleted,
             Corruption::TombstoneCount,
         ),
-        (word::LIVE, stored.live, counted.live, Corruption::LiveBytes),
+        (word::LIVE, stored.live, live, Corruption::LiveBytes),
     ] {
         // If entries are corrupt, the counters that depend on them cannot agree.
         if stored != counted && report.problem_count == 0 {
@@ -190,7 +196,7 @@ impl<'a> Verify<'a> {
         // before it ends.
         let at_rest = header.reserved() == header.tail() && header.is_idle_since(changes);
         if at_rest && header.counters() == counters && self.level > VerifyLevel::Headers {
-            compare_totals(&mut report, &generation, &counters, &sums);
+            compare_totals(&mut report, &generation, self.level, &counters, &sums);
         }
         // By their places, whichever thread found them first.
         report

@@ -56,7 +56,7 @@ pub enum ErrorKind {
         what: &'static str,
     },
     /// The file is of another release: it has a format version or a feature flag that this crate does not
-    /// support. It is left alone.
+    /// support. It is left alone. [`Upgrade`](crate::Upgrade) replaces an index of an older format.
     #[error("{}, or make a new cache", release(*found, *supported, *flags))]
     UnsupportedVersion {
         /// The format version of the file.
@@ -294,6 +294,10 @@ fn stored(elsewhere: Option<bool>) -> &'static str {
 /// Returns what this release does not read, and which one does.
 fn release(found: u32, supported: u32, flags: u32) -> String {
     match flags {
+        0 if found > 0 && found < supported => format!(
+            "format version {found} of an older release, this crate reads {supported}; upgrade the cache \
+             by `mmapcache-inspect upgrade`, or by `Upgrade`"
+        ),
         0 => {
             format!("format version {found}, this crate reads {supported}; use a matching release")
         }

@@ -40,7 +40,7 @@ pub(crate) struct IndexHeader {
     pub hash_kind: u32,
     pub flags: u32,
     pub region_slots: u32,
-    pub inline_key: u32,
+    pub reserved_a: u32,
     pub directory_bits: u32,
     pub record_variant: u32,
     pub max_segment_bytes: u64,
@@ -54,6 +54,7 @@ const _: () = assert!(size_of::<IndexHeader>() == word::POLL * 8);
 
 impl SealedHeader for IndexHeader {
     const MAGIC: [u8; 8] = *b"MMCINDEX";
+    const VERSION: u32 = crate::format::VERSION;
 
     fn unknown_flags(&self) -> u32 {
         self.flags & !FLAGS
@@ -65,7 +66,6 @@ impl IndexHeader {
     pub(crate) fn geometry(&self) -> Result<Geometry, Corruption> {
         let geometry = Geometry {
             region_slots: self.region_slots,
-            inline_key: self.inline_key,
             directory_bits: self.directory_bits,
             max_segment_bytes: self.max_segment_bytes,
             max_entries: self.max_entries,
@@ -84,7 +84,6 @@ impl IndexHeader {
     /// Returns the offset of the field that [`geometry`](Self::geometry) refuses, in bytes.
     pub(crate) fn place_of(what: Corruption) -> usize {
         match what {
-            Corruption::InlineKeyBytes => offset_of!(Self, inline_key),
             Corruption::DirectoryBits => offset_of!(Self, directory_bits),
             Corruption::MaxSegmentBytes => offset_of!(Self, max_segment_bytes),
             Corruption::RecordVariant => offset_of!(Self, record_variant),
@@ -132,6 +131,20 @@ impl IndexHeader {
     }
 }
 
+/// Words that have changed places since format 1.
+const SWAPPED_IN_2: [(usize, usize); 3] = [
+    (word::PUTS, word::HEAP_BASE),
+    (word::OVERWRITES, word::OLDEST),
+    (word::DELETES, word::CURSOR),
+];
+
+/// Puts the words of a header page of format 1 where format 2 has them.
+pub(crate) fn rearrange_from_1<T>(page: &mut [T]) {
+    for (one, other) in SWAPPED_IN_2 {
+        page.swap(one, other);
+    }
+}
+
 /// Positions of the changing words, counted in words from the start of the page.
 pub(crate) mod word {
     /// The state word: the directory's global depth and the superseded mark. Every reader polls it.
@@ -154,9 +167,11 @@ pub(crate) mod word {
     pub(crate) const LIVE_AFTER: usize = 34;
     pub(crate) const LAST_MTIME: usize = 35;
     pub(crate) const CHANGES: usize = 36;
-    pub(crate) const HEAP_BASE: usize = 37;
-    pub(crate) const OLDEST: usize = 38;
-    pub(crate) const CURSOR: usize = 39;
+    /// Beside the words that each overwrite stores, so that writers that take turns move one line of
+    /// the cache between their processors.
+    pub(crate) const PUTS: usize = 37;
+    pub(crate) const OVERWRITES: usize = 38;
+    pub(crate) const DELETES: usize = 39;
     /// The kind of the committed redo record; 0 if there is none.
     pub(crate) const INTENT: usize = 40;
     /// The body of the redo record.
@@ -175,9 +190,9 @@ pub(crate) mod word {
     pub(crate) const RENAMES_PENDING: usize = 62;
     pub(crate) const INCARNATION: usize = 63;
     pub(crate) const COMPACTED: usize = 64;
-    pub(crate) const PUTS: usize = 65;
-    pub(crate) const OVERWRITES: usize = 66;
-    pub(crate) const DELETES: usize = 67;
+    pub(crate) const HEAP_BASE: usize = 65;
+    pub(crate) const OLDEST: usize = 66;
+    pub(crate) const CURSOR: usize = 67;
     pub(crate) const DROPPED: usize = 68;
     pub(crate) const SYNCED: usize = 69;
     pub(crate) const DEVICE: usize = 70;

@@ -5,6 +5,7 @@
 
 use crate::format::heap_addr::HeapAddr;
 use crate::format::life::Life;
+use crate::format::slot;
 
 /// Bytes before the key of a versioned record; a numbered record has fewer.
 pub(crate) const HEADER_BYTES: usize = 24;
@@ -294,6 +295,30 @@ impl RecordHeader {
                     && bytes[8..10] == self.key_len.to_le_bytes()
             }
         }
+    }
+
+    /// Returns the deadline in milliseconds since the Unix epoch. `None` if there is none.
+    #[inline]
+    pub(crate) fn deadline(&self) -> Option<u64> {
+        self.life.deadline(self.mtime)
+    }
+
+    /// Returns whether the entry may have this roster position: one with an id has that of its id.
+    #[inline]
+    pub(crate) fn may_be_at(&self, position: u32) -> bool {
+        self.variant != Variant::Numbered || self.mtime == u64::from(position) + 1
+    }
+
+    /// Returns what a slot says of the record's size.
+    #[inline]
+    pub(crate) fn slot_units(&self) -> u16 {
+        slot::units_of(self.stored_bytes())
+    }
+
+    /// Returns whether the checksum of the record is computed in one piece.
+    #[inline]
+    pub(crate) fn is_short(&self) -> bool {
+        self.content_bytes() <= SHORT_BYTES as u64
     }
 
     /// Returns the bytes that the record takes in the heap.

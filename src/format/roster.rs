@@ -28,6 +28,7 @@ const _: () = assert!(HEADER_BYTES == 64);
 
 impl SealedHeader for RosterHeader {
     const MAGIC: [u8; 8] = *b"MMCROSTR";
+    const VERSION: u32 = 1;
 }
 
 /// The contents of a position.

@@ -4,8 +4,6 @@
 
 use bytemuck::Pod;
 
-use crate::format::VERSION;
-
 /// The first sixteen bytes of each file, at the same offsets in all of them.
 pub(crate) mod at {
     pub(crate) const MAGIC: std::ops::Range<usize> = 0..8;
@@ -16,6 +14,8 @@ pub(crate) mod at {
 /// A header that never changes after its file was created.
 pub(crate) trait SealedHeader: Pod {
     const MAGIC: [u8; 8];
+    /// The version of this kind of file: the one that this crate writes, and the only one that it reads.
+    const VERSION: u32;
 
     /// Returns the feature flags that this crate does not have.
     fn unknown_flags(&self) -> u32 {
@@ -38,7 +38,7 @@ pub(crate) enum HeaderError {
 pub(crate) fn seal<T: SealedHeader>(header: T) -> Vec<u8> {
     let mut bytes = bytemuck::bytes_of(&header).to_vec();
     bytes[at::MAGIC].copy_from_slice(&T::MAGIC);
-    bytes[at::VERSION].copy_from_slice(&VERSION.to_le_bytes());
+    bytes[at::VERSION].copy_from_slice(&T::VERSION.to_le_bytes());
     let crc = checksum(&bytes);
     bytes[at::CRC].copy_from_slice(&crc.to_le_bytes());
     bytes
@@ -46,15 +46,20 @@ pub(crate) fn seal<T: SealedHeader>(header: T) -> Vec<u8> {
 
 /// Reads a header, and fails if its checksum does not match.
 pub(crate) fn open<T: SealedHeader>(bytes: &[u8]) -> Result<T, HeaderError> {
+    open_version(bytes, T::VERSION)
+}
+
+/// As [`open`], for a header of another version, whose fields are the same.
+pub(crate) fn open_version<T: SealedHeader>(bytes: &[u8], known: u32) -> Result<T, HeaderError> {
     let bytes = bytes.get(..size_of::<T>()).ok_or(HeaderError::Short)?;
     if bytes[at::MAGIC] != T::MAGIC {
         return Err(HeaderError::Magic);
     }
     let version = u32_at(bytes, at::VERSION);
-    if version != VERSION {
+    if version != known {
         // If the header verifies with this crate's version in it, only the version is corrupt.
         let mut ours = bytes.to_vec();
-        ours[at::VERSION].copy_from_slice(&VERSION.to_le_bytes());
+        ours[at::VERSION].copy_from_slice(&known.to_le_bytes());
         // And no release ever wrote a 0 there: a power loss left a part of the header.
         let crc = u32_at(bytes, at::CRC);
         let is_corrupt = crc == checksum(&ours) || version == 0 && crc != checksum(bytes);

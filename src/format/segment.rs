@@ -31,6 +31,7 @@ pub(crate) struct SegmentHeader {
     pub hash_check: u64,
     pub hash_kind: u32,
     pub region_slots: u32,
+    /// Bytes of each key that an index of format 1 repeated; not used any more.
     pub inline_key: u32,
     pub directory_bits: u32,
     pub record_variant: u32,
@@ -47,6 +48,7 @@ const _: () = assert!(HEADER_BYTES == 128);
 
 impl SealedHeader for SegmentHeader {
     const MAGIC: [u8; 8] = *b"MMCHEAP\0";
+    const VERSION: u32 = 1;
 
     fn unknown_flags(&self) -> u32 {
         self.flags & !(APPEND_ONLY | EXPIRING)
@@ -59,7 +61,6 @@ impl SegmentHeader {
     pub(crate) fn geometry(&self) -> Option<Geometry> {
         let geometry = Geometry {
             region_slots: self.region_slots,
-            inline_key: self.inline_key,
             directory_bits: self.directory_bits,
             max_segment_bytes: self.max_segment_bytes,
             max_entries: self.max_entries,

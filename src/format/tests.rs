@@ -23,7 +23,7 @@ const SIZES: [&[(&str, u64)]; 3] = [
         ("E", 1 << 20),
         ("G", 3),
         ("R", 512),
-        ("K", 16),
+        ("B", 8),
         ("N", 5),
         ("V", 11),
     ],
@@ -31,7 +31,7 @@ const SIZES: [&[(&str, u64)]; 3] = [
         ("E", 4),
         ("G", 1),
         ("R", 16),
-        ("K", 0),
+        ("B", 16),
         ("N", 65_535),
         ("V", 0),
     ],
@@ -39,7 +39,7 @@ const SIZES: [&[(&str, u64)]; 3] = [
         ("E", 1024),
         ("G", 7),
         ("R", 1024),
-        ("K", 1024),
+        ("B", 8),
         ("N", 1),
         ("V", 7),
     ],
@@ -52,12 +52,14 @@ fn variable(sizes: &[(&str, u64)], name: &str) -> u64 {
 fn geometry(sizes: &[(&str, u64)]) -> Geometry {
     Geometry {
         region_slots: variable(sizes, "R") as u32,
-        inline_key: variable(sizes, "K") as u32,
         directory_bits: variable(sizes, "E").trailing_zeros(),
         max_segment_bytes: 1 << 20,
         max_entries: 0,
         append_only: false,
-        variant: Variant::Versioned,
+        variant: match variable(sizes, "B") {
+            16 => Variant::Expiring,
+            _ => Variant::Versioned,
+        },
     }
 }
 

@@ -237,7 +237,7 @@ mod tests {
             Redo::Insert {
                 slot: 1,
                 position: 2,
-                link: Link::new(place, false, 7),
+                link: Link::new(place, 7),
                 after,
             },
             delete(after),

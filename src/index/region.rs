@@ -6,12 +6,10 @@
 
 use crate::format::Geometry;
 use crate::format::heap_addr::HeapAddr;
-use crate::format::life::Life;
-use crate::format::record::Variant;
 use crate::format::region::{
     DELETED, EMPTY, HEADER_BYTES, RegionShape, RegionStateWord, SlotCounts, word,
 };
-use crate::format::slot::{self, Link, RecordMeta, SlotIdentity};
+use crate::format::slot::{self, Link, SlotIdentity};
 use crate::hash::Hash;
 use crate::index::attempt::Attempt;
 use crate::index::group::Group;
@@ -477,7 +475,7 @@ impl<'a> Region<'a> {
 /// which one it is cannot be predicted.
 #[inline(always)]
 fn leads_to(links: &[Word], place: HeapAddr, hash: Hash) -> bool {
-    let wanted = Link::new(place, false, hash.tag());
+    let wanted = Link::new(place, hash.tag());
     links.iter().fold(false, |found, word| {
         found | Link(load(word)).is_same_place(wanted)
     })
@@ -563,57 +561,18 @@ impl<'a> Slot<'a> {
         store(&self.body[slot::word::IDENTITY], identity.to_word());
     }
 
-    /// Returns meta A or B (S5). In a numbered cache slots have none: the version of an entry is its
-    /// id, which is its position plus one.
-    pub(crate) fn meta(&self, which: bool) -> RecordMeta {
-        if self.variant() == Variant::Numbered {
-            return RecordMeta {
-                mtime: u64::from(self.identity().position) + 1,
-                value_len: 0,
-                life: Life::NONE,
-            };
-        }
-        let at = slot::word::META + if which { 2 } else { 0 };
-        let second = load(&self.body[at + 1]);
-        RecordMeta {
-            mtime: load(&self.body[at]),
-            value_len: second as u32,
-            life: Life((second >> 32) as u32),
-        }
+    /// Returns the deadline in milliseconds since the Unix epoch, 0 if there is none: a hint for the
+    /// search for expired entries (S5). Only in a `Cache`.
+    pub(crate) fn deadline(&self) -> u64 {
+        self.body.get(slot::word::DEADLINE).map_or(0, load)
     }
 
-    pub(crate) fn set_meta(&self, which: bool, meta: RecordMeta) {
-        if self.variant() == Variant::Numbered {
-            return;
-        }
-        // S5: a writer only sets the meta that the link does not select.
-        let at = slot::word::META + if which { 2 } else { 0 };
-        store(&self.body[at], meta.mtime);
-        let second = u64::from(meta.value_len) | (u64::from(meta.life.0) << 32);
-        store(&self.body[at + 1], second);
-    }
-
-    /// Returns the layout of the records to which slots of this size lead: `Versioned` also for
-    /// `Expiring`, which differ in the meaning of some bytes only.
-    pub(crate) fn variant(&self) -> Variant {
-        if self.body.len() == 1 {
-            Variant::Numbered
-        } else {
-            Variant::Versioned
-        }
-    }
-
-    /// Returns the words of the key's first bytes.
-    pub(crate) fn key(&self) -> &'a [Word] {
-        self.body.get(slot::word::KEY..).unwrap_or(&[])
-    }
-
-    pub(crate) fn set_key(&self, key: &[u8]) {
-        let words = self.key();
-        let part = &key[..key.len().min(words.len() * 8)];
-        crate::os::words::copy_in(words, &[part]);
-        for word in &words[part.len().div_ceil(8)..] {
-            store(word, 0);
+    /// Stores the deadline; nothing outside a `Cache`.
+    #[inline]
+    pub(crate) fn set_deadline(&self, deadline: Option<u64>) {
+        if let Some(word) = self.body.get(slot::word::DEADLINE) {
+            // 0 is none; any time long ago is as good as another.
+            store(word, deadline.map_or(0, |deadline| deadline.max(1)));
         }
     }
 
@@ -629,12 +588,12 @@ const _: () = assert!(EMPTY != DELETED && EMPTY < 0x80 && DELETED < 0x80);
 mod tests {
     use super::*;
     use crate::format::HashKind;
+    use crate::format::record::Variant;
     use crate::hash::Hasher;
 
     fn geometry(slots: u32) -> Geometry {
         Geometry {
             region_slots: slots,
-            inline_key: 16,
             directory_bits: 4,
             max_segment_bytes: 1 << 20,
             max_entries: 0,
@@ -649,7 +608,7 @@ mod tests {
         region.set_control(index, hash.control());
         region
             .slot(index)
-            .set_link(Link::new(HeapAddr { segment: 0, unit }, false, hash.tag()));
+            .set_link(Link::new(HeapAddr { segment: 0, unit }, hash.tag()));
         Some(index)
     }
 
@@ -703,7 +662,7 @@ mod tests {
             let index = insert(&region, hash, 100 + i).unwrap();
             region.slot(index).set_identity(SlotIdentity {
                 position: i,
-                key_len: 4,
+                units: 4,
                 hash: hash.stored(),
             });
         }
@@ -767,24 +726,6 @@ mod tests {
     }
 
     #[test]
-    fn unselected_meta_may_change() {
-        let layout = RegionLayout::new(&geometry(16));
-        let words: Vec<Word> = (0..layout.region_words()).map(|_| Word::new(0)).collect();
-        let slot = Region::new(&words, layout, 0).slot(3);
-        let meta = |mtime| RecordMeta {
-            mtime,
-            value_len: 7,
-            life: Life::NONE,
-        };
-        for which in [false, true] {
-            slot.set_meta(which, meta(5));
-            slot.set_meta(!which, meta(6));
-            // S5: the meta that the link selects is untouched.
-            assert_eq!(slot.meta(which), meta(5));
-        }
-    }
-
-    #[test]
     fn reused_region_fails_validation() {
         let layout = RegionLayout::new(&geometry(16));
         let words: Vec<Word> = (0..layout.region_words()).map(|_| Word::new(0)).collect();
@@ -802,26 +743,26 @@ mod tests {
         assert_ne!(region.stamp_after(), seen);
     }
 
+    // Only slots of a `Cache` have room for one.
     #[test]
-    fn inline_keys_are_zero_padded() {
-        let layout = RegionLayout::new(&geometry(16));
-        let words: Vec<Word> = (0..layout.region_words())
-            .map(|_| Word::new(u64::MAX))
-            .collect();
-        let slot = Region::new(&words, layout, 0).slot(3);
-        for len in 1..40 {
-            let key: Vec<u8> = (1..=len).collect();
-            slot.set_key(&key);
-            let mut out = [0xee; 16];
-            crate::os::words::copy_out(slot.key(), &mut out);
-            let kept = key.len().min(16);
-            assert_eq!(out[..kept], key[..kept]);
-            assert!(out[kept..].iter().all(|&byte| byte == 0));
+    fn deadlines_need_their_word() {
+        for variant in [Variant::Versioned, Variant::Expiring] {
+            let layout = RegionLayout::new(&Geometry {
+                variant,
+                ..geometry(16)
+            });
+            let words: Vec<Word> = (0..layout.region_words()).map(|_| Word::new(7)).collect();
+            let region = Region::new(&words, layout, 0);
+            region.slot(3).set_deadline(Some(1_000));
+            let expected = if variant == Variant::Expiring {
+                1_000
+            } else {
+                0
+            };
+            assert_eq!(region.slot(3).deadline(), expected);
+            assert_eq!(region.slot(4).identity(), SlotIdentity::from_word(7));
+            region.slot(3).set_deadline(None);
+            assert_eq!(region.slot(3).deadline(), 0);
         }
-        assert_eq!(
-            Region::new(&words, layout, 0).slot(4).link(),
-            Link(u64::MAX),
-            "the next slot is untouched"
-        );
     }
 }

@@ -555,7 +555,6 @@ mod tests {
     fn geometry(directory_bits: u32) -> Geometry {
         Geometry {
             region_slots: 512,
-            inline_key: 24,
             directory_bits,
             max_segment_bytes: 1 << 30,
             max_entries: 0,

@@ -43,8 +43,6 @@ pub struct IndexHeader {
     pub append_only: bool,
     /// Slots in a region.
     pub region_slots: u32,
-    /// Bytes of a key that its slot stores.
-    pub inline_key_bytes: u32,
     /// The directory has space for two to this power of entries.
     pub directory_bits: u32,
     /// The layout of heap records: 1 with values, 2 of an id cache.
@@ -89,7 +87,6 @@ impl IndexHeader {
             flags: header.flags,
             append_only: header.is_append_only(),
             region_slots: header.region_slots,
-            inline_key_bytes: header.inline_key,
             directory_bits: header.directory_bits,
             record_variant: header.record_variant,
             max_segment_bytes: header.max_segment_bytes,

@@ -2,15 +2,16 @@
 
 use std::time::SystemTime;
 
+use crate::error::Result;
 use crate::format::Geometry;
-use crate::format::life::Life;
-use crate::format::record::Traits;
 use crate::format::record::{Kind, RecordHeader};
 use crate::format::region::{DELETED, EMPTY};
 use crate::format::segment::HEADER_BYTES;
-use crate::format::slot::{Link, RecordMeta};
-use crate::index::region::{Region as IndexRegion, Slot as IndexSlot};
+use crate::format::slot::Link;
+use crate::index::region::Region as IndexRegion;
 
+use crate::inspect::file_reader::FileReader;
+use crate::inspect::record;
 use crate::inspect::region_state::RegionState;
 use crate::inspect::slot::{distance, is_reached};
 
@@ -45,7 +46,8 @@ pub struct IndexScan {
     pub live_bytes: u64,
     /// All regions, in the order of their numbers.
     pub regions: Vec<RegionScan>,
-    segments: Vec<Segment>,
+    /// Number, records of entries and their bytes of each segment.
+    segments: Vec<(u16, u64, u64)>,
 }
 
 /// The contents of a region.
@@ -66,9 +68,10 @@ pub struct RegionScan {
 }
 
 /// The records of entries in a segment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Segment {
     number: u16,
+    file: FileReader,
     len: u64,
     records: u64,
     bytes: u64,
@@ -103,15 +106,16 @@ impl IndexScan {
 
     /// Returns count and bytes of the records of entries in a segment.
     pub fn live_records(&self, segment: u16) -> (u64, u64) {
-        let found = (self.segments).binary_search_by_key(&segment, |segment| segment.number);
+        let found = (self.segments).binary_search_by_key(&segment, |&(number, ..)| number);
         let segment = found.ok().and_then(|at| self.segments.get(at));
-        segment.map_or((0, 0), |segment| (segment.records, segment.bytes))
+        segment.map_or((0, 0), |&(_, records, bytes)| (records, bytes))
     }
 }
 
 /// A scan in progress.
 pub(super) struct IndexScanner<F> {
     scan: IndexScan,
+    segments: Vec<Segment>,
     geometry: Geometry,
     entry: F,
     groups: u64,
@@ -127,16 +131,18 @@ enum SlotClass {
 }
 
 impl<F: FnMut(u16, u32, u64)> IndexScanner<F> {
-    /// Begins a scan. `segments` has the length of each segment, in the order of their numbers; `entry`
-    /// receives key length, value length and version of each entry.
-    pub(super) fn new(geometry: Geometry, segments: Vec<(u16, u64)>, entry: F) -> Self {
-        let segments = segments.into_iter().map(|(number, len)| Segment {
+    /// Begins a scan. `segments` has file and length of each segment, in the order of their numbers;
+    /// `entry` receives key length, value length and version of each entry.
+    pub(super) fn new(geometry: Geometry, segments: Vec<(u16, FileReader, u64)>, entry: F) -> Self {
+        let segments = segments.into_iter().map(|(number, file, len)| Segment {
             number,
+            file,
             len,
             records: 0,
             bytes: 0,
         });
         Self {
+            segments: segments.collect(),
             scan: IndexScan {
                 started: SystemTime::now(),
                 consistent: false,
@@ -149,7 +155,7 @@ impl<F: FnMut(u16, u32, u64)> IndexScanner<F> {
                 miss_groups: 0.0,
                 live_bytes: 0,
                 regions: Vec::new(),
-                segments: segments.collect(),
+                segments: Vec::new(),
             },
             geometry,
             entry,
@@ -159,7 +165,7 @@ impl<F: FnMut(u16, u32, u64)> IndexScanner<F> {
     }
 
     /// Counts the slots of a region.
-    pub(super) fn region(&mut self, region: IndexRegion<'_>) {
+    pub(super) fn region(&mut self, region: IndexRegion<'_>) -> Result<()> {
         let mut count = RegionScan {
             number: region.number(),
             state: RegionState::new(region.stamp()),
@@ -171,7 +177,7 @@ impl<F: FnMut(u16, u32, u64)> IndexScanner<F> {
         if count.is_live() {
             let mut empty = 0;
             for index in 0..self.geometry.region_slots {
-                match self.slot(region, index) {
+                match self.slot(region, index)? {
                     SlotClass::Empty => empty += 1,
                     SlotClass::Deleted => count.deleted += 1,
                     SlotClass::Entry => count.occupied += 1,
@@ -189,60 +195,54 @@ impl<F: FnMut(u16, u32, u64)> IndexScanner<F> {
             self.misses += region.miss_groups();
         }
         self.scan.regions.push(count);
+        Ok(())
     }
 
     #[inline]
-    fn slot(&mut self, region: IndexRegion<'_>, index: u32) -> SlotClass {
+    fn slot(&mut self, region: IndexRegion<'_>, index: u32) -> Result<SlotClass> {
         let (control, link) = (region.control(index), region.link(index));
         match (control, link.is_entry()) {
-            (EMPTY, false) => return SlotClass::Empty,
-            (DELETED, false) => return SlotClass::Deleted,
+            (EMPTY, false) => return Ok(SlotClass::Empty),
+            (DELETED, false) => return Ok(SlotClass::Deleted),
             (0x80.., true) => {}
-            _ => return SlotClass::Invalid,
+            _ => return Ok(SlotClass::Invalid),
         }
-        let slot = region.slot(index);
-        let hash = slot.hash(link, control);
-        let meta = slot.meta(link.which());
+        let hash = region.slot(index).hash(link, control);
         let in_place = region.shape().holds(hash.directory()) && is_reached(region, hash, index);
-        if !in_place || !self.record(link, slot, meta) {
-            return SlotClass::Invalid;
-        }
+        let Some(header) = self.record(link)?.filter(|_| in_place) else {
+            return Ok(SlotClass::Invalid);
+        };
         let groups = distance(&self.geometry, hash, index) as usize;
         self.scan.entries_by_groups[groups - 1] += 1;
         if self.geometry.is_cache() {
             self.scan.entries_by_uses[usize::from(region.mark(index))] += 1;
         }
-        (self.entry)(slot.identity().key_len, meta.value_len, meta.mtime);
-        SlotClass::Entry
+        (self.entry)(header.key_len, header.value_len, header.mtime);
+        Ok(SlotClass::Entry)
     }
 
-    /// Counts the record of an entry. Returns false if no segment can contain it.
+    /// Counts the record of an entry, by its header. Returns `None` if no segment can contain it.
     #[inline]
-    fn record(&mut self, link: Link, slot: IndexSlot<'_>, meta: RecordMeta) -> bool {
-        let (address, key_len) = (link.addr(), slot.identity().key_len);
-        let header = RecordHeader {
-            variant: self.geometry.variant,
-            value_len: meta.value_len,
-            mtime: meta.mtime,
-            key_len,
-            kind: Kind::Entry,
-            life: Life::NONE,
-            traits: Traits::NONE,
-        };
-        let bytes = header.stored_bytes();
-        let segments = &mut self.scan.segments;
+    fn record(&mut self, link: Link) -> Result<Option<RecordHeader>> {
+        let address = link.addr();
+        let segments = &mut self.segments;
         let found = segments.binary_search_by_key(&address.segment, |segment| segment.number);
         let Some(segment) = found.ok().and_then(|at| segments.get_mut(at)) else {
-            return false;
+            return Ok(None);
         };
-        let inside = address.bytes() >= HEADER_BYTES && address.bytes() + bytes <= segment.len;
-        if key_len == 0 || !inside {
-            return false;
-        }
+        let header = record::read_header(&segment.file, address.bytes(), self.geometry.variant)?;
+        let is_inside = |header: &RecordHeader| {
+            let at = address.bytes();
+            at >= HEADER_BYTES && at + header.stored_bytes() <= segment.len
+        };
+        let Some(header) = header.filter(|header| header.kind == Kind::Entry && is_inside(header))
+        else {
+            return Ok(None);
+        };
         segment.records += 1;
-        segment.bytes += bytes;
-        self.scan.live_bytes += bytes;
-        true
+        segment.bytes += header.stored_bytes();
+        self.scan.live_bytes += header.stored_bytes();
+        Ok(Some(header))
     }
 
     /// Ends the scan.
@@ -251,6 +251,8 @@ impl<F: FnMut(u16, u32, u64)> IndexScanner<F> {
             self.scan.entries_by_groups.pop();
         }
         self.scan.consistent = consistent;
+        let counts = |segment: &Segment| (segment.number, segment.records, segment.bytes);
+        self.scan.segments = self.segments.iter().map(counts).collect();
         self.scan.miss_groups = self.misses as f64 / self.groups.max(1) as f64;
         self.scan
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::engine::Problem;
-use crate::error::{Corruption, Result};
+use crate::error::{Corruption, Error, Result};
 use crate::format::extension::{Extension, Span};
 use crate::format::heap_addr::HeapAddr;
 use crate::format::life::Life;
@@ -13,7 +13,7 @@ use crate::format::record::{
 };
 use crate::format::segment::HEADER_BYTES;
 
-use crate::inspect::file_reader::FileReader;
+use crate::inspect::file_reader::{self, FileReader};
 use crate::inspect::index_state::HeapAddress;
 
 /// The checksum of a long record is computed in pieces of this many bytes.
@@ -60,6 +60,22 @@ pub struct Record {
     /// The problems of the record, in the order of their offsets.
     pub problems: Vec<Problem>,
     verified: bool,
+}
+
+/// Reads the header of a record. `None` if there cannot be a record.
+pub(super) fn read_header(
+    file: &FileReader,
+    at: u64,
+    variant: Variant,
+) -> Result<Option<RecordHeader>> {
+    let mut bytes = [0; HEADER_WORDS * 8];
+    let have = file_reader::read_at(file.file(), at, &mut bytes)
+        .map_err(Error::io(file.path(), "read the file"))?;
+    if have < variant.header_bytes() {
+        return Ok(None);
+    }
+    let words: [u64; HEADER_WORDS] = bytemuck::cast(bytes);
+    Ok(RecordHeader::from_words(variant, words.map(u64::from_le)))
 }
 
 impl Record {

@@ -3,10 +3,11 @@
 use crate::engine::Problem;
 use crate::error::Corruption;
 use crate::format::Geometry;
+use crate::format::record::Variant;
 use crate::format::region::{DELETED, EMPTY, HEADER_BYTES};
 use crate::format::slot::Link;
 use crate::hash::{Hash, Hasher};
-use crate::index::region::{Region as IndexRegion, Slot as IndexSlot};
+use crate::index::region::Region as IndexRegion;
 
 use crate::inspect::file_reader::FileReader;
 use crate::inspect::index_state::HeapAddress;
@@ -57,31 +58,28 @@ pub struct Slot {
     pub link: u64,
     /// The address of the linked record; `None` without a link.
     pub address: Option<HeapAddress>,
-    /// Whether the second of the two metas belongs to that record, not the first.
-    pub second_meta: bool,
     /// The roster position of the entry.
     pub position: u32,
     /// `None` if the position cannot be read.
     pub(super) roster: Option<RosterEntry>,
-    /// The length of the whole key in bytes.
-    pub key_len: u16,
-    /// The first bytes of the key, as many as the slot stores.
-    pub key: Vec<u8>,
+    /// The size of the record in units of 8 bytes, 65,535 if it is larger.
+    pub units: u16,
     /// Bits 0 to 15 of the hash of the key.
     pub stored_hash: u16,
     /// Bits 42 to 56 of the hash of the key, from the link.
     pub tag: u16,
     /// The 20 bits of the hash that select the region.
     pub directory_bits: u32,
-    /// The version in nanoseconds since the Unix epoch; in an id cache the number of the key.
-    pub version: u64,
-    /// The length of the value in bytes.
-    pub value_len: u32,
+    /// In a [`Cache`](crate::Cache), the deadline in milliseconds since the Unix epoch, by which the
+    /// search for expired entries goes: the record decides. `None` if there is none.
+    pub deadline_ms: Option<u64>,
     /// The number of groups of eight slots that a search probes until it finds the entry, at least 1.
     /// `None` without an entry, or if a search does not find it.
     pub probe: Option<u32>,
     /// The problems. An active or killed writer can cause some of them.
     pub problems: Vec<Problem>,
+    numbered: bool,
+    hasher: Option<Hasher>,
 }
 
 /// Everything outside the region that is needed to check a slot.
@@ -113,14 +111,6 @@ pub(super) fn is_reached(region: IndexRegion<'_>, hash: Hash, index: u32) -> boo
     region.probe(hash).any(|(found, ..)| found == index)
 }
 
-/// Returns the part of the key that the slot stores.
-fn inline_key(slot: IndexSlot<'_>, key_len: u16) -> Vec<u8> {
-    let mut key = vec![0; slot.key().len() * 8];
-    crate::os::words::copy_out(slot.key(), &mut key);
-    key.truncate(key.len().min(key_len.into()));
-    key
-}
-
 impl Slot {
     /// Decodes a slot by its number in a region.
     pub(super) fn decode(region: IndexRegion<'_>, index: u32, context: &SlotContext<'_>) -> Self {
@@ -128,7 +118,6 @@ impl Slot {
         let (slot, control) = (region.slot(index), region.control(index));
         let (link, identity) = (slot.link(), slot.identity());
         let hash = slot.hash(link, control);
-        let meta = slot.meta(link.which());
         let [control_at, link_at, body_at] = offsets(geometry, index);
         let state = match control {
             EMPTY => SlotState::Empty,
@@ -149,20 +138,19 @@ impl Slot {
             control,
             link: link.0,
             address: link.is_entry().then(|| link.addr().into()),
-            second_meta: link.which(),
             position: identity.position,
             roster: context.roster,
-            key_len: identity.key_len,
-            key: inline_key(slot, identity.key_len),
+            units: identity.units,
             stored_hash: identity.hash,
             tag: link.tag(),
             directory_bits: hash.directory(),
-            version: meta.mtime,
-            value_len: meta.value_len,
+            deadline_ms: Some(slot.deadline()).filter(|&deadline| deadline > 0),
             probe: found.then(|| distance(geometry, hash, index)),
             problems: Vec::new(),
+            numbered: geometry.variant == Variant::Numbered,
+            hasher: context.hasher,
         };
-        decoded.problems = decoded.find_problems(region, slot, link, context);
+        decoded.problems = decoded.find_problems(region, link, context);
         decoded
     }
 
@@ -205,30 +193,16 @@ impl Slot {
     ///
     /// `record` is the one at [`address`](Self::address).
     pub fn differences(&self, record: &Record, index: &std::path::Path) -> Vec<Problem> {
-        let meta = if self.second_meta { 24 } else { 8 };
-        let inline = self.key.len().min(record.key.len());
-        let has_version = !record.numbered;
+        let has_hash = |hasher: Hasher| {
+            let hash = hasher.hash(&record.key);
+            hash.control() == self.control
+                && hash.tag() == self.tag
+                && hash.stored() == self.stored_hash
+        };
+        let is_id = !self.numbered || record.version == u64::from(self.position) + 1;
         let checks = [
-            (
-                self.key_len == record.key_len,
-                4,
-                Corruption::EntryKeyLength,
-            ),
-            (
-                self.key[..inline] == record.key[..inline],
-                40,
-                Corruption::EntryKey,
-            ),
-            (
-                self.version == record.version,
-                if has_version { meta } else { 0 },
-                Corruption::EntryVersion,
-            ),
-            (
-                self.value_len == record.value_len,
-                if has_version { meta + 8 } else { 0 },
-                Corruption::EntryValueLength,
-            ),
+            (self.hasher.is_none_or(has_hash), 6, Corruption::EntryHash),
+            (is_id, 0, Corruption::EntryVersion),
         ];
         let wrong = checks.into_iter().filter(|(holds, ..)| !holds);
         wrong
@@ -244,7 +218,6 @@ impl Slot {
     fn find_problems(
         &self,
         region: IndexRegion<'_>,
-        slot: IndexSlot<'_>,
         link: Link,
         context: &SlotContext<'_>,
     ) -> Vec<Problem> {
@@ -271,8 +244,8 @@ impl Slot {
         if !full || !link.is_entry() {
             return problems.found;
         }
-        self.check_link(&mut problems, context);
-        self.check_body(&mut problems, slot, context);
+        self.check_link(&mut problems, link, context);
+        self.check_body(&mut problems, context);
         problems.check(
             region.shape().holds(self.directory_bits),
             self.body_at + 6,
@@ -286,7 +259,7 @@ impl Slot {
         problems.found
     }
 
-    fn check_link(&self, problems: &mut ProblemList<'_>, context: &SlotContext<'_>) {
+    fn check_link(&self, problems: &mut ProblemList<'_>, link: Link, context: &SlotContext<'_>) {
         let Some(address) = self.address else { return };
         problems.check(
             address.at >= crate::format::segment::HEADER_BYTES,
@@ -297,20 +270,10 @@ impl Slot {
             None => problems.check(false, self.link_at, Corruption::LinkToMissingSegment),
             Some(len) => problems.check(address.at < len, self.link_at, Corruption::LinkBeyondEnd),
         }
-        let numbered = context.geometry.variant == crate::format::record::Variant::Numbered;
-        problems.check(
-            !(numbered && self.second_meta),
-            self.link_at,
-            Corruption::EntryMetas,
-        );
+        problems.check(!link.is_gone(), self.link_at, Corruption::EntryDeleted);
     }
 
-    fn check_body(
-        &self,
-        problems: &mut ProblemList<'_>,
-        slot: IndexSlot<'_>,
-        context: &SlotContext<'_>,
-    ) {
+    fn check_body(&self, problems: &mut ProblemList<'_>, context: &SlotContext<'_>) {
         let body = self.body_at;
         problems.check(
             context
@@ -323,23 +286,6 @@ impl Slot {
             context.roster == Some(RosterEntry::Slot(self.number)),
             body,
             Corruption::EntryUnlisted,
-        );
-        problems.check(self.key_len > 0, body + 4, Corruption::EntryWithoutKey);
-        let room = slot.key().len() * 8;
-        let whole = !self.key.is_empty() && self.key.len() == usize::from(self.key_len);
-        if whole && let Some(hasher) = context.hasher {
-            let hash = hasher.hash(&self.key);
-            let same = hash.control() == self.control
-                && hash.tag() == self.tag
-                && hash.stored() == self.stored_hash;
-            problems.check(same, body + 6, Corruption::EntryHash);
-        }
-        let mut padded = vec![0; room];
-        crate::os::words::copy_out(slot.key(), &mut padded);
-        problems.check(
-            padded[self.key.len()..].iter().all(|&byte| byte == 0),
-            body + 40 + self.key.len() as u64,
-            Corruption::EntryKeyPadding,
         );
     }
 }

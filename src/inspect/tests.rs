@@ -34,10 +34,7 @@ fn value(number: u32) -> Vec<u8> {
 
 fn options() -> Options {
     let mut options = Options::new();
-    options
-        .region_slots(16)
-        .inline_key_bytes(8)
-        .max_segment_bytes(16 * 1024);
+    options.region_slots(16).max_segment_bytes(16 * 1024);
     options
 }
 
@@ -162,7 +159,11 @@ fn index_scan_equals_single_slots() {
     assert_eq!(scan.entries_by_groups.iter().sum::<u64>(), scan.entries);
     assert_eq!(key_bytes, expected.keys().map(Vec::len).sum::<usize>());
     assert_eq!(value_bytes, expected.values().map(Vec::len).sum::<usize>());
-    let mut stored: Vec<u64> = of(SlotState::Full).map(|slot| slot.version).collect();
+    let version = |slot: &Slot| {
+        let record = files.record(slot.address.unwrap()).unwrap();
+        record.unwrap().version
+    };
+    let mut stored: Vec<u64> = of(SlotState::Full).map(version).collect();
     versions.sort_unstable();
     stored.sort_unstable();
     assert_eq!(versions, stored);
@@ -272,7 +273,6 @@ type SlotDamage = (u64, Vec<u8>, u64, Corruption);
 
 fn slot_damages(slot: &Slot) -> Vec<SlotDamage> {
     let (control, link, body) = (slot.control_at, slot.link_at, slot.body_at);
-    let other_hash = vec![0xff ^ slot.control | 0x80];
     // The lowest bits that select the region.
     let other_region = vec![(slot.link >> 56) as u8 ^ 0xf0];
     let at_link: [(u64, &[u8], Corruption); 4] = [
@@ -281,22 +281,20 @@ fn slot_damages(slot: &Slot) -> Vec<SlotDamage> {
         (0, &[2, 0, 0, 0], Corruption::LinkToHeader),
         (3, &[0x7f], Corruption::LinkBeyondEnd),
     ];
-    let at_body: [(u64, Vec<u8>, u64, Corruption); 4] = [
+    let at_body: [(u64, Vec<u8>, u64, Corruption); 2] = [
         (0, vec![0xff; 4], 0, Corruption::PositionBeyondEnd),
         (0, vec![0; 4], 0, Corruption::EntryUnlisted),
-        (4, vec![0, 0], 4, Corruption::EntryWithoutKey),
-        (40, b"x".to_vec(), 6, Corruption::EntryHash),
     ];
     let mut all = vec![
         (control, vec![0x33], control, Corruption::ControlByte),
         (control, vec![0], control, Corruption::EntryWithoutControl),
-        (control, other_hash, body + 6, Corruption::EntryHash),
         (
             link + 7,
             other_region,
             body + 6,
             Corruption::EntryInOtherRegion,
         ),
+        (link + 6, vec![1], link, Corruption::EntryDeleted),
     ];
     all.extend(at_link.map(|(at, bytes, what)| (link + at, bytes.to_vec(), link, what)));
     all.extend(at_body.map(|(at, bytes, problem, what)| (body + at, bytes, body + problem, what)));
@@ -308,7 +306,7 @@ fn corrupt_slot_locates_the_corruption() {
     let (_dir, path, _) = small();
     let files = CacheFiles::open(&path, None).unwrap();
     let slots = all_slots(&files);
-    let short = |slot: &&Slot| slot.is_entry() && slot.key_len <= 8 && slot.position > 0;
+    let short = |slot: &&Slot| slot.is_entry() && slot.position > 0;
     let slot = slots.iter().find(short).unwrap();
     for (at, bytes, problem_at, what) in slot_damages(slot) {
         let before = files.index_bytes(at, bytes.len() as u64).unwrap();
@@ -499,7 +497,7 @@ fn slots_are_found_by_offset() {
     let (_dir, path, _) = small();
     let files = CacheFiles::open(&path, None).unwrap();
     for slot in all_slots(&files) {
-        let end = slot.body_at + 40 + 8;
+        let end = slot.body_at + 8;
         for at in [slot.body_at, end - 1] {
             assert_eq!(files.slot_at(at).unwrap(), Some(slot.number));
         }
@@ -519,9 +517,9 @@ fn fresh_pages_are_resident() {
         if let Some(found) = PageSample::take(&file.path).unwrap() {
             assert_eq!(found.sampled, file.len.div_ceil(4096).min(256));
             assert!(found.bytes() <= file.len);
-            assert!(found.resident > 0 || file.len == 0, "{found:?}");
-            // The unused part of the directory is a hole.
+            // The unused part of the directory is a hole, in which most of the sample may be.
             let holes = file.role == FileRole::Index;
+            assert!(found.resident > 0 || file.len == 0 || holes, "{found:?}");
             assert!(found.resident < found.sampled || !holes, "{found:?}");
         }
     }

@@ -283,7 +283,8 @@ fn is_of_another_release(suffix: &str, bytes: &[u8]) -> bool {
             u32_at(head, header::CRC) == checksums::header_sum(head)
                 && u32_at(head, at) & !known != 0
         });
-    flagged || bytes.len() >= 12 && u32_at(bytes, header::VERSION) != 1
+    let version = if suffix.is_empty() { 2 } else { 1 };
+    flagged || bytes.len() >= 12 && u32_at(bytes, header::VERSION) != version
 }
 
 /// Whether the images differ in one byte of one file, and in nothing else.

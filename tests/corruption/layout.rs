@@ -30,7 +30,6 @@ pub(crate) mod header {
     pub(crate) const FLAGS: usize = 76;
     pub(crate) const APPEND_ONLY: u32 = 2;
     pub(crate) const REGION_SLOTS: usize = 80;
-    pub(crate) const INLINE_KEY: usize = 84;
     pub(crate) const DIRECTORY_BITS: usize = 88;
     pub(crate) const MAX_SEGMENT_BYTES: usize = 96;
     pub(crate) const MAX_ENTRIES: usize = 104;
@@ -42,8 +41,8 @@ pub(crate) mod header {
     pub(crate) const REGIONS: usize = 240;
     pub(crate) const RESERVED: usize = 256;
     pub(crate) const TAIL: usize = 264;
-    pub(crate) const OLDEST: usize = 304;
-    pub(crate) const CURSOR: usize = 312;
+    pub(crate) const OLDEST: usize = 528;
+    pub(crate) const CURSOR: usize = 536;
     pub(crate) const INTENT: usize = 320;
     pub(crate) const INTENT_BODY: usize = 328;
     pub(crate) const INTENT_COUNTERS: usize = 384;
@@ -84,11 +83,13 @@ pub(crate) fn place(segment: u16, at: usize) -> u64 {
     (u64::from(segment) << 32) | (at as u64 / 8)
 }
 
+/// Bytes of a slot's body.
+pub(crate) const BODY: usize = 8;
+
 /// What determines the layout of the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Geometry {
     pub(crate) slots: usize,
-    pub(crate) inline_key: usize,
     pub(crate) directory_bits: u32,
 }
 
@@ -96,7 +97,6 @@ impl Geometry {
     pub(crate) fn of(index: &[u8]) -> Self {
         Self {
             slots: u32_at(index, header::REGION_SLOTS) as usize,
-            inline_key: u32_at(index, header::INLINE_KEY) as usize,
             directory_bits: u32_at(index, header::DIRECTORY_BITS),
         }
     }
@@ -106,7 +106,7 @@ impl Geometry {
     }
 
     pub(crate) fn region_bytes(&self) -> usize {
-        64 + self.slots * (50 + self.inline_key)
+        64 + self.slots * (10 + BODY)
     }
 
     pub(crate) fn region(&self, number: usize) -> Range<usize> {
@@ -162,7 +162,7 @@ pub(crate) fn slots(index: &[u8]) -> Vec<Slot> {
         for slot in 0..geometry.slots {
             let link_at = at + 64 + 2 * geometry.slots + 8 * slot;
             let bodies = at + 64 + 10 * geometry.slots;
-            let body_at = bodies + slot * (40 + geometry.inline_key);
+            let body_at = bodies + slot * BODY;
             found.push(Slot {
                 region,
                 index: slot,

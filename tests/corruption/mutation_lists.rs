@@ -208,7 +208,7 @@ fn deciding_words(image: &Image) -> Vec<(String, usize)> {
         .filter(layout::Slot::is_entry)
     {
         found.push((String::new(), slot.link_at));
-        found.extend([0, 8, 16].map(|offset| (String::new(), slot.body_at + offset)));
+        found.push((String::new(), slot.body_at));
     }
     for record in layout::records(image) {
         let suffix = super::image::segment_suffix(record.segment);
@@ -238,11 +238,10 @@ pub(crate) fn exchanges(sample: &SampleCache) -> Vec<Mutation> {
             at: a.body_at,
             with: b.body_at,
         };
-        let len = 40 + Geometry::of(index).inline_key;
         let copy = Change::Copy {
             from: (file(), a.body_at),
             to: (file(), b.body_at),
-            len,
+            len: layout::BODY,
         };
         let (from, to) = (4 * a.position as usize, 4 * b.position as usize);
         let file = || ".roster".to_owned();

@@ -17,8 +17,8 @@ pub(crate) type History = BTreeMap<Vec<u8>, Vec<Option<Vec<u8>>>>;
 
 /// The directory has room for 32 entries instead of a million, so that the index fits into 16 KiB.
 const DIRECTORY_BITS: u32 = 5;
-/// Bytes of a key that its slot repeats.
-pub(crate) const INLINE_KEY: usize = 8;
+/// The bytes of a key that ends with a word of its record.
+const WORD: usize = 8;
 
 /// A cache that was flushed and closed.
 #[derive(Clone, Debug)]
@@ -62,7 +62,6 @@ pub(crate) fn options() -> Options {
     let mut options = Options::new();
     options
         .region_slots(16)
-        .inline_key_bytes(INLINE_KEY as u32)
         .max_segment_bytes(16 * 1024)
         .compaction_threshold(0, u64::MAX);
     options
@@ -130,8 +129,8 @@ pub(crate) fn key(number: u8) -> Vec<u8> {
     let length = match number % 6 {
         0 => 1,
         1 => 4,
-        2 => INLINE_KEY,
-        3 => INLINE_KEY + 1,
+        2 => WORD,
+        3 => WORD + 1,
         4 => 40,
         _ => 150,
     };
@@ -311,10 +310,6 @@ impl KindCounts {
             "tombstones",
             slots.iter().filter(|slot| slot.control == 1).count(),
         );
-        counts.insert(
-            "second pairs",
-            entries.iter().filter(|e| e.link >> 48 & 1 == 1).count(),
-        );
         counts.insert("splits", layout::depth(index) as usize);
         counts.insert(
             "free regions",
@@ -363,7 +358,7 @@ impl KindCounts {
         counts.insert("short keys", lives(|record| record.key.len() == 1).count());
         counts.insert(
             "whole keys",
-            lives(|record| record.key.len() == INLINE_KEY).count(),
+            lives(|record| record.key.len() == WORD).count(),
         );
         counts.insert("long keys", lives(|record| record.key.len() > 100).count());
         let number = u32_at(index, header::DIRECTORY_BITS);

@@ -176,7 +176,7 @@ fn only_existing_files_get_pages() {
     let (dir, path) = place();
     fs::write(
         &path,
-        [b"MMCINDEX\x01\0\0\0".as_slice(), &[0xff; 5000]].concat(),
+        [b"MMCINDEX\x02\0\0\0".as_slice(), &[0xff; 5000]].concat(),
     )
     .unwrap();
     let (page, numbers) = report(&path, 1);

@@ -12,7 +12,7 @@ use crate::location::Location;
 use crate::{
     compact, completions, copy, delete, demo, evict, expire, export, get, header, heap, histogram,
     import, invalidate, key, labels, list, man, map, metrics, progress, put, record, repair,
-    report, slot, stats, verify, watch,
+    report, slot, stats, upgrade, verify, watch,
 };
 
 /// Reads, checks, fills and backs up caches of mmapcache
@@ -152,6 +152,7 @@ enum Command {
         #[command(flatten)]
         request: repair::Request,
     },
+    Upgrade(upgrade::Arguments),
     /// Store files under their paths, lines of JSON, or the entries of another cache; create the cache
     /// if it does not exist
     ///
@@ -239,6 +240,7 @@ impl Arguments {
             Command::Copy(arguments) => copy::run(&at(&arguments.cache), arguments),
             Command::Verify(arguments) => verify::run(&at(&arguments.cache), arguments),
             Command::Repair { cache, request } => repair::run(&at(cache), request),
+            Command::Upgrade(arguments) => upgrade::run(&at(&arguments.cache), arguments),
             Command::Import(arguments) => import::run(&at(&arguments.cache), arguments),
             Command::Export(arguments) => export::run(&at(&arguments.cache), arguments),
             Command::Completions(arguments) => completions::run(Self::command(), arguments),

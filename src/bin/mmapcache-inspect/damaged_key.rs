@@ -3,18 +3,9 @@
 use mmapcache::Problem;
 use mmapcache::inspect::{CacheFiles, HeapAddress, Slot};
 
-/// The part of a damaged entry's key that is known.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum DamagedKey {
-    /// The whole key.
-    Whole(Vec<u8>),
-    /// Its first bytes; the record, which stores the whole key, is damaged.
-    Prefix(Vec<u8>),
-}
-
 /// Returns the key of the entry that a problem is in; `None` if the problem is not in an entry or the
 /// key is unknown. An error while reading also gives `None`: the caller still shows the problem.
-pub(crate) fn find(cache_files: &CacheFiles, problem: &Problem) -> Option<DamagedKey> {
+pub(crate) fn find(cache_files: &CacheFiles, problem: &Problem) -> Option<Vec<u8>> {
     if problem.path == cache_files.path() {
         let slot = cache_files.slot_at(problem.at).ok()??;
         return of_slot(cache_files, slot);
@@ -24,9 +15,9 @@ pub(crate) fn find(cache_files: &CacheFiles, problem: &Problem) -> Option<Damage
     of_record(cache_files, HeapAddress::new(file.segment()?, problem.at))
 }
 
-/// Returns the key in the slot or its record if its hash is the one in the index, or the key of a
-/// valid record; otherwise the first bytes, from the slot.
-fn of_slot(cache_files: &CacheFiles, number: u32) -> Option<DamagedKey> {
+/// Returns the key in the record of a slot if the record is valid, or if the hash of the key is the one
+/// in the index.
+fn of_slot(cache_files: &CacheFiles, number: u32) -> Option<Vec<u8>> {
     let slot: Slot = cache_files.slot(number).ok()??;
     let record = slot.address.filter(|_| slot.is_entry());
     let record = record.and_then(|address| cache_files.record(address).ok()?);
@@ -34,22 +25,14 @@ fn of_slot(cache_files: &CacheFiles, number: u32) -> Option<DamagedKey> {
         let found = cache_files.find_slots(key);
         !key.is_empty() && found.is_ok_and(|found| found.contains(&number))
     };
-    let whole = slot.key.len() == usize::from(slot.key_len);
-    if whole && has_hash(&slot.key) {
-        return Some(DamagedKey::Whole(slot.key));
-    }
-    if let Some(record) = record
-        && (record.is_valid() || has_hash(&record.key))
-    {
-        return Some(DamagedKey::Whole(record.key));
-    }
-    (slot.is_entry() && !slot.key.is_empty()).then_some(DamagedKey::Prefix(slot.key))
+    let record = record.filter(|record| record.is_valid() || has_hash(&record.key));
+    record.map(|record| record.key)
 }
 
 /// Returns the key of a damaged record if the index has that key. Otherwise the damage may be in the
 /// key.
-fn of_record(cache_files: &CacheFiles, address: HeapAddress) -> Option<DamagedKey> {
+fn of_record(cache_files: &CacheFiles, address: HeapAddress) -> Option<Vec<u8>> {
     let record = cache_files.record(address).ok()??;
     let known = !record.key.is_empty() && !cache_files.find_slots(&record.key).ok()?.is_empty();
-    known.then_some(DamagedKey::Whole(record.key))
+    known.then_some(record.key)
 }

@@ -48,7 +48,6 @@ fn sealed_fields(header: &IndexHeader) -> Fields {
         ("flags", header.flags.into()),
         ("append_only", header.append_only.into()),
         ("region_slots", header.region_slots.into()),
-        ("inline_key_bytes", header.inline_key_bytes.into()),
         ("directory_bits", header.directory_bits.into()),
         ("record_variant", header.record_variant.into()),
         ("max_segment_bytes", header.max_segment_bytes.into()),

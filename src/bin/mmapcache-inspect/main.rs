@@ -59,6 +59,7 @@ mod terminal;
 mod timestamp;
 mod tree;
 mod units;
+mod upgrade;
 mod value_histogram;
 mod verify;
 mod watch;

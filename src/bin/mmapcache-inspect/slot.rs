@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::grid::Grid;
 use crate::location::Location;
 use crate::output::{self, Output};
-use crate::{heap_address, json_line, json_number, key, record, units, verify};
+use crate::{heap_address, key, record, units, verify};
 
 /// Print one slot of the index: its contents, the linked record, and problems
 ///
@@ -110,31 +110,21 @@ impl SlotReport {
             .map_or("no".to_owned(), |groups| format!("in group {groups}"));
         grid.row("found by a search", probe, "1 is the first group");
         grid.row("roster position", slot.position.to_string(), self.roster());
-        let shown = key::show(&slot.key);
-        let whole = slot.key.len() == usize::from(slot.key_len);
-        let note = if whole {
-            "complete"
-        } else {
-            "the first bytes, which the slot repeats"
-        };
-        grid.row("key", shown, note);
-        let length = units::count(slot.key_len.into());
-        grid.row("key length", length, at(slot.body_at + 4));
         let hash = format!("0x{:04x}", slot.stored_hash);
         let bits = format!(
             "tag 0x{:04x}, directory 0x{:05x}",
             slot.tag, slot.directory_bits
         );
         grid.row("hash", hash, bits);
-        let numbered = self.record.as_ref().is_some_and(|record| record.numbered);
-        let written = record::version(slot.version, numbered);
-        let pair = if slot.second_meta {
-            "the second pair"
-        } else {
-            "the first pair"
-        };
-        grid.row("version", written, pair);
-        grid.row("value length", units::bytes(slot.value_len.into()), "");
+        let size = u64::from(slot.units) * 8;
+        grid.row(
+            "record size",
+            units::bytes(size),
+            "524,280 bytes stand for more, too",
+        );
+        if let Some(deadline) = slot.deadline_ms {
+            grid.row("deadline", deadline.to_string(), "ms; the record decides");
+        }
         if let Some(record) = &self.record {
             record::rows(&mut grid, record);
         }
@@ -165,7 +155,7 @@ impl SlotReport {
 
     fn value(&self) -> Value {
         let slot = &self.slot;
-        let mut value = json!({
+        json!({
             "number": slot.number,
             "region": slot.region,
             "index": slot.index,
@@ -178,22 +168,16 @@ impl SlotReport {
             "link_at": slot.link_at,
             "body_at": slot.body_at,
             "place": slot.address.map(heap_address::format),
-            "second_pair": slot.second_meta,
             "probe": slot.probe,
             "position": slot.position,
             "roster_slot": slot.roster_slot(),
-            "key_len": slot.key_len,
+            "units": slot.units,
             "stored_hash": slot.stored_hash,
             "tag": slot.tag,
             "directory_bits": slot.directory_bits,
-            "version": json_number::string(slot.version),
-            "value_len": slot.value_len,
+            "deadline_ms": slot.deadline_ms,
             "record": self.record.as_ref().map(record::value),
             "doubts": verify::problem_values(&self.doubts),
-        });
-        if let Some(object) = value.as_object_mut() {
-            json_line::insert(object, "inline_key", &slot.key);
-        }
-        value
+        })
     }
 }

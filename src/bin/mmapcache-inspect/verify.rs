@@ -8,7 +8,6 @@ use clap::ValueEnum;
 use mmapcache::{Problem, VerifyLevel, VerifyReport};
 use serde_json::{Value, json};
 
-use crate::damaged_key::DamagedKey;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::grid::Grid;
@@ -82,7 +81,7 @@ pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStat
     } else {
         out.line(&text_of(&report, arguments.level, time))?;
         for (problem, damaged_key) in report.problems.iter().zip(&damaged_keys) {
-            out.line(&line(problem, damaged_key.as_ref()))?;
+            out.line(&line(problem, damaged_key.as_deref()))?;
         }
         let unlisted = report.problem_count - report.problems.len() as u64;
         if unlisted > 0 {
@@ -103,7 +102,7 @@ pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStat
 fn damaged_keys(
     location: &Location,
     report: &VerifyReport,
-) -> Result<Vec<Option<DamagedKey>>, Failure> {
+) -> Result<Vec<Option<Vec<u8>>>, Failure> {
     if report.problems.is_empty() {
         return Ok(Vec::new());
     }
@@ -115,14 +114,11 @@ fn damaged_keys(
 }
 
 /// Returns a problem as text, with the key of its entry if that is known.
-fn line(problem: &Problem, damaged_key: Option<&DamagedKey>) -> String {
+fn line(problem: &Problem, damaged_key: Option<&[u8]>) -> String {
     let problem = problem_line(problem);
     match damaged_key {
         None => problem,
-        Some(DamagedKey::Whole(key)) => format!("{problem}; key {}", key::show(key)),
-        Some(DamagedKey::Prefix(prefix)) => {
-            format!("{problem}; a key that starts with {}", key::show(prefix))
-        }
+        Some(key) => format!("{problem}; key {}", key::show(key)),
     }
 }
 
@@ -183,7 +179,7 @@ pub(crate) fn problem_values(problems: &[Problem]) -> Value {
 
 fn value(
     report: &VerifyReport,
-    damaged_keys: &[Option<DamagedKey>],
+    damaged_keys: &[Option<Vec<u8>>],
     level: Level,
     time: Duration,
 ) -> Value {
@@ -192,8 +188,7 @@ fn value(
     for (object, damaged_key) in objects.filter_map(Value::as_object_mut).zip(damaged_keys) {
         match damaged_key {
             None => {}
-            Some(DamagedKey::Whole(key)) => json_line::insert(object, "key", key),
-            Some(DamagedKey::Prefix(prefix)) => json_line::insert(object, "key_start", prefix),
+            Some(key) => json_line::insert(object, "key", key),
         }
     }
     json!({

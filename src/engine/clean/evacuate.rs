@@ -12,7 +12,6 @@ use crate::format::life::Life;
 use crate::format::record::{Kind, RecordHeader};
 use crate::format::segment::{HEADER_BYTES, first_place};
 use crate::format::settings::{EvictionPolicy, Settings};
-use crate::format::slot::RecordMeta;
 use crate::heap::Segment;
 
 use crate::engine::clean::batch::{Batch, PendingMove};
@@ -311,23 +310,14 @@ fn move_record(
         index,
         slot,
         link: slot.link(),
-        record: None,
+        record: Some(moving.header),
     };
-    let meta = RecordMeta {
-        mtime: header.mtime,
-        value_len: header.value_len,
-        life: header.life,
-    };
-    debug_assert_eq!(
-        target.link.addr(),
-        moving.place,
-        "S5: the meta that is copied is this record's"
-    );
+    debug_assert_eq!(target.link.addr(), moving.place, "as it was looked up");
     debug_assert!(
         copy.segment > moving.place.segment,
         "H4: not into the same segment"
     );
-    put::relink(&target, copy, meta);
+    put::relink(&target, copy, &header);
     publish::set_live(generation.header(), live);
     heap_end::commit_record(mutator.generation.header());
     Ok(())
@@ -356,7 +346,7 @@ fn sweep(mutator: &mut Mutator, number: u16) -> WriteResult<()> {
         match batch.take(&generation, segment, link.addr())? {
             Some(Kind::Entry) => evacuate_batch(mutator, &generation, segment, &mut batch)?,
             _ => {
-                put::drop_entry(&generation, &target, old_bytes(&target))?;
+                put::drop_entry(&generation, &target, old_bytes(&generation, &target)?)?;
                 publish::count_dropped(generation.header(), 1);
             }
         }

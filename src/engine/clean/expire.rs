@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::format::life::Life;
 use crate::os::clock::unix_millis;
 
 use crate::engine::clean::retention::Validity;
@@ -47,12 +46,10 @@ pub(crate) fn sweep(mutator: &mut Mutator, slots: u64) -> WriteResult<u64> {
     let until = from.saturating_add(slots).min(all);
     let mut removed = 0;
     for number in from..until {
-        let Some((target, life)) = expiring(&generation, number as u32)? else {
+        let Some((target, deadline)) = expiring(&generation, number as u32)? else {
             continue;
         };
-        let version = target.slot.meta(target.link.which()).mtime;
-        let seems_over = life.deadline(version).is_some_and(|at| at <= now);
-        if seems_over && remove_if_over(mutator, &generation, &target, &judge)? {
+        if deadline <= now && remove_if_over(mutator, &generation, &target, &judge)? {
             removed += 1;
         }
     }
@@ -70,8 +67,8 @@ pub(crate) fn all_slots(generation: &Generation) -> u64 {
         * slots
 }
 
-/// Returns the entry in a slot, with its life, if it has one.
-fn expiring(generation: &Generation, number: u32) -> Result<Option<(Target<'_>, Life)>> {
+/// Returns the entry in a slot, with its deadline, if it has one.
+fn expiring(generation: &Generation, number: u32) -> Result<Option<(Target<'_>, u64)>> {
     let (region, index) = generation.table.slot_home(number);
     let home = generation.table.region(region)?;
     if home.control(index) < 0x80 || !home.stamp().is_live() {
@@ -79,8 +76,8 @@ fn expiring(generation: &Generation, number: u32) -> Result<Option<(Target<'_>, 
     }
     let slot = home.slot(index);
     let link = slot.link();
-    let life = slot.meta(link.which()).life;
-    if !link.is_entry() || life == Life::NONE {
+    let deadline = slot.deadline();
+    if !link.is_entry() || deadline == 0 {
         return Ok(None);
     }
     let target = Target {
@@ -90,7 +87,7 @@ fn expiring(generation: &Generation, number: u32) -> Result<Option<(Target<'_>, 
         link,
         record: None,
     };
-    Ok(Some((target, life)))
+    Ok(Some((target, deadline)))
 }
 
 /// Removes an entry whose record says too that it is expired. A rebuild from the heap may bring it

@@ -447,13 +447,14 @@ impl<'a> Cursor<'a> {
         let Some(segment) = generation.segment(place.segment) else {
             return Attempt::Retry;
         };
-        self.value_len = read.meta.value_len;
         self.place = place;
         self.source = Source::Record;
         match segment.whole_mapped(place.unit, u64::MAX, &mut self.record) {
             Some(header)
-                if header.kind == record::Kind::Entry && header.mtime == read.meta.mtime =>
+                if header.kind == record::Kind::Entry
+                    && is_key_of(generation, self.record.key(), read.identity, read.link) =>
             {
+                self.value_len = header.value_len;
                 Attempt::Done(header.mtime)
             }
             _ => Attempt::Retry,
@@ -517,8 +518,7 @@ impl<'a> Cursor<'a> {
     ///   redo record says why; after it, the entry is whole.
     /// - It deletes the entry: the link goes first, the position becomes a free-list entry later, and
     ///   the redo record is there until both are done. The same.
-    /// - It overwrites the entry. The meta that the link chose belongs to its record (S5), and the
-    ///   link is compared afterwards.
+    /// - It overwrites the entry: the old record stays as it is (M3).
     /// - It deletes the entry, and inserts another one into the slot or at the position. Link, state
     ///   word and position are compared, so the fields of two entries are never mixed. All three can
     ///   be the same again only if changes were finished, which [`until_valid`] sees.
@@ -550,14 +550,6 @@ impl<'a> Cursor<'a> {
         let read = SlotRead::new(region, state, slot, slot.link());
         self.key.clear();
         self.value.clear();
-        self.value_len = read.meta.value_len;
-        let key_len = usize::from(read.identity.key_len);
-        let inline = !with_value && key_len > 0 && key_len <= slot.key().len() * 8;
-        if inline {
-            self.key.resize(key_len.next_multiple_of(8), 0);
-            crate::os::words::copy_out(slot.key(), &mut self.key);
-            self.key.truncate(key_len);
-        }
         // R2: loaded after the link and before the comparisons, so a writer between its stores to
         // roster and slot has a redo record here.
         let is_writing = generation.header().has_redo();
@@ -567,16 +559,7 @@ impl<'a> Cursor<'a> {
             return Ok(Attempt::Retry);
         }
         if read.is_entry() && read.identity.position == position {
-            if !inline {
-                let (link, identity) = (read.link, read.identity);
-                let expected = (read.meta.mtime, read.meta.value_len);
-                return self.read_unless_moved(number, link, identity, expected, with_value);
-            }
-            if is_key_of(generation, &self.key, read.identity, read.link) {
-                return Ok(Attempt::Done(Version(read.meta.mtime)));
-            }
-            let what = Corruption::EntryHash;
-            return Ok(Attempt::Corrupt(damaged_slot(generation, number, what)));
+            return self.read_unless_moved(number, read.link, read.identity, with_value);
         }
         if !read.link.is_entry() && is_writing {
             // Not published yet, or deleted already. It lasts if the writer was killed.
@@ -593,10 +576,9 @@ impl<'a> Cursor<'a> {
         number: u32,
         link: Link,
         identity: SlotIdentity,
-        expected: (u64, u32),
         with_value: bool,
     ) -> Result<Attempt<Version, Error>> {
-        let attempt = self.read_record(number, link, identity, expected, with_value)?;
+        let attempt = self.read_record(number, link, identity, with_value)?;
         if matches!(attempt, Attempt::Corrupt(_)) {
             let (region, index) = self.generation.table.slot_home(number);
             let slot = self.generation.table.region(region)?.slot(index);
@@ -617,7 +599,6 @@ impl<'a> Cursor<'a> {
         slot_number: u32,
         link: Link,
         identity: SlotIdentity,
-        (mtime, value_len): (u64, u32),
         with_value: bool,
     ) -> Result<Attempt<Version, Error>> {
         let place = link.addr();
@@ -629,17 +610,28 @@ impl<'a> Cursor<'a> {
             let value = with_value.then_some(&mut self.value);
             segment.read_any(place.unit, &mut self.key, value)?
         } else {
-            let header = segment.read_key(place.unit, &mut self.key)?;
-            header.filter(|header| {
-                is_key_of(&self.generation, &self.key, identity, link)
-                    && (header.key_len, header.value_len) == (identity.key_len, value_len)
-            })
-        };
-        Ok(match header {
-            Some(header) if header.kind == record::Kind::Entry && header.mtime == mtime => {
-                Attempt::Done(Version(mtime))
+            match segment.read_key(place.unit, &mut self.key)? {
+                Some(header) if !header.is_short() && header.slot_units() == identity.units => {
+                    Some(header)
+                }
+                // The checksum of a short record costs no other cache line.
+                _ => {
+                    self.key.clear();
+                    segment.read_any(place.unit, &mut self.key, None)?
+                }
             }
-            _ => Attempt::Corrupt(segment.corrupted(Corruption::Record, place.unit)),
+        };
+        let is_right = |header: &record::RecordHeader| {
+            header.kind == record::Kind::Entry
+                && is_key_of(&self.generation, &self.key, identity, link)
+                && header.may_be_at(identity.position)
+        };
+        Ok(match header.filter(is_right) {
+            Some(header) => {
+                self.value_len = header.value_len;
+                Attempt::Done(Version(header.mtime))
+            }
+            None => Attempt::Corrupt(segment.corrupted(Corruption::Record, place.unit)),
         })
     }
 
@@ -690,7 +682,7 @@ fn damaged_slot(generation: &Generation, number: u32, what: Corruption) -> Error
 }
 
 /// Returns whether a key has the 31 bits of its hash that slot and link keep. No checksum covers a
-/// slot: a key that damage changed passes with a probability of 2^-31.
+/// slot: a link that damage led to another entry's record passes with a probability of 2^-31.
 #[inline(always)]
 fn is_key_of(generation: &Generation, key: &[u8], identity: SlotIdentity, link: Link) -> bool {
     let hash = generation.hasher.hash(key);

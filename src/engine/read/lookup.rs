@@ -14,8 +14,7 @@ use crate::format::heap_addr::HeapAddr;
 use crate::format::index::HeaderStateWord;
 use crate::format::life::Life;
 use crate::format::record::{self, Traits};
-use crate::format::region::RegionStateWord;
-use crate::format::slot::{Link, RecordMeta};
+use crate::format::slot::Link;
 use crate::hash::Hash;
 use crate::heap::RecordRead;
 use crate::index::attempt::Attempt;
@@ -26,7 +25,7 @@ use crate::engine::entry::Entry;
 use crate::engine::generation::Generation;
 use crate::engine::handle::Handle;
 use crate::engine::heap_presence::missing_segment;
-use crate::engine::read::validate::{ATTEMPTS, SlotRead, contended, judge};
+use crate::engine::read::validate::{ATTEMPTS, contended, judge};
 use crate::engine::version::Version;
 
 /// Keys of one call whose cache misses are waited for together.
@@ -383,36 +382,19 @@ pub(crate) fn prefetch_group<K: AsRef<[u8]>>(
     Ok(())
 }
 
-/// Looks a key up by keys alone, without its value and its checksum.
-///
-/// Here the slot decides, not a record, so what the slot says must be validated.
-pub(crate) fn peek(handle: &Handle, key: &[u8]) -> Result<Answer<RecordMeta>> {
+/// Looks a key up without its value and its checksum. Returns its version.
+pub(crate) fn peek(handle: &Handle, key: &[u8]) -> Result<Answer<u64>> {
     handle.check_key(key)?;
     search(handle, key, |generation, located, slot, link| {
-        // S4: only the region that the directory entry meant, and only while it is live.
-        let state = located.region.stamp();
-        if state != RegionStateWord::live(located.entry.incarnation()) {
-            return Ok(Attempt::Retry);
-        }
-        let read = SlotRead::new(located.region, state, slot, link);
-        let inline = slot.key().len() * 8;
-        let is_same = usize::from(read.identity.key_len) == key.len()
-            && crate::os::words::equal(slot.key(), &key[..key.len().min(inline)]);
-        if !read.is_unchanged() {
-            return Ok(Attempt::Retry);
-        }
-        if !is_same {
-            return Ok(Attempt::Absent);
-        }
-        if key.len() <= inline {
-            return Ok(Attempt::Done(read.meta));
-        }
         let place = link.addr();
         let Some(segment) = generation.segment(place.segment) else {
             return unmapped(handle, generation, located.region.number(), slot, link);
         };
-        let outcome = segment.compare(place.unit, key)?;
-        Ok(judge(&outcome, segment, slot, link, |_| read.meta))
+        let outcome = match segment.compare(place.unit, key)? {
+            RecordRead::OtherKey => segment.judge_other(place.unit, handle.options.verify)?,
+            outcome => outcome,
+        };
+        Ok(judge(&outcome, segment, slot, link, |header| header.mtime))
     })
 }
 

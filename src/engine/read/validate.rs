@@ -8,7 +8,7 @@
 use crate::error::{Corruption, Error, ErrorKind, Result};
 use crate::format::record;
 use crate::format::region::RegionStateWord;
-use crate::format::slot::{Link, RecordMeta, SlotIdentity};
+use crate::format::slot::{Link, SlotIdentity};
 use crate::heap::{RecordRead, Segment};
 use crate::index::attempt::Attempt;
 use crate::index::region::{Region, Slot};
@@ -28,7 +28,6 @@ pub(crate) struct SlotRead<'a> {
     state: RegionStateWord,
     pub link: Link,
     pub identity: SlotIdentity,
-    pub meta: RecordMeta,
 }
 
 impl<'a> SlotRead<'a> {
@@ -46,8 +45,6 @@ impl<'a> SlotRead<'a> {
             state,
             link,
             identity: slot.identity(),
-            // S5: the link chooses the meta that belongs to its record; the other may change.
-            meta: slot.meta(link.which()),
         }
     }
 
@@ -62,10 +59,9 @@ impl<'a> SlotRead<'a> {
     ///
     /// - S4: a region that serves other hashes has a state word that was never used before. Links
     ///   keep their values when a region is copied, so the link alone does not tell.
-    /// - S1, S5: a writer fills a slot only while its link leads to no record, and a meta only while
-    ///   the link chooses the other one. So with the same link no word was changed under it, unless
-    ///   a deletion and an insertion brought the same link back: then the caller sees the change
-    ///   count move.
+    /// - S1: a writer fills a slot only while its link leads to no record. So with the same link its
+    ///   identity was not changed under it, unless a deletion and an insertion brought the same link
+    ///   back: then the caller sees the change count move.
     #[inline(always)]
     pub(crate) fn is_unchanged(&self) -> bool {
         self.region.stamp_after() == self.state && self.slot.link_after() == self.link

@@ -12,7 +12,6 @@ use crate::format::internal;
 use crate::format::record::{self, Kind, Traits};
 use crate::format::seal::SealedHeader;
 use crate::format::segment::{SegmentHeader, first_place};
-use crate::format::slot::RecordMeta;
 use crate::hash::Hash;
 use crate::heap::{ScanItem, Segment};
 use crate::index::header::Header;
@@ -32,9 +31,6 @@ use crate::engine::version::Version;
 use crate::engine::write::mutator::{Abort, Mutator, Target, WriteResult};
 use crate::engine::write::put::StoredRecord;
 use crate::engine::write::{cache_words, durability, heap_end, publish, put};
-
-/// The value length that marks, while an index is rebuilt, that a key's newest record is a deletion.
-const GONE: u32 = u32::MAX;
 
 /// What reading the heap has found so far.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,6 +66,8 @@ pub(crate) enum Damage {
     /// The files are copies: filler records replace all of it. Before the end of the heap it is
     /// damaged; after it, it was written during the copy.
     Copied(HeapAddr),
+    /// From this place on, what a killed writer left of a record. All before it is complete.
+    Unfinished(HeapAddr),
     /// They are left as they are, for inspection.
     Unknown,
 }
@@ -92,7 +90,10 @@ impl Damage {
 
     /// Returns whether nothing was lost at a place: no record there ever came to the disk.
     pub(crate) fn was_never_written(self, place: HeapAddr) -> bool {
-        matches!(self, Self::NeverWritten(from) | Self::Copied(from) if place >= from)
+        matches!(
+            self,
+            Self::NeverWritten(from) | Self::Copied(from) | Self::Unfinished(from) if place >= from
+        )
     }
 
     fn is_by_power_loss(self) -> bool {
@@ -179,7 +180,11 @@ pub(crate) fn refill(
     let all = fresh.names.segment_numbers()?;
     let highest = all.last().copied().unwrap_or(0);
     let salvage = read_heap(fresh, highest, damage, old, progress)?;
-    ids::give_up_reserved(&fresh.generation)?;
+    let is_complete = matches!(damage, Damage::Unfinished(_)) && salvage.stretches == 0;
+    if !is_complete {
+        // Keys may have ids that the heap does not tell.
+        ids::give_up_reserved(&fresh.generation)?;
+    }
     heap_end::rotate(fresh, 0)?;
     heap_presence::whole_from_tail(fresh.generation.header());
     Ok(salvage)
@@ -396,12 +401,6 @@ fn index_version(
     key: &[u8],
 ) -> WriteResult<()> {
     let hash = fresh.generation.hasher.hash(key);
-    let gone = header.kind == Kind::Deletion;
-    let meta = RecordMeta {
-        mtime: header.mtime,
-        value_len: if gone { GONE } else { header.value_len },
-        life: header.life,
-    };
     let bytes = live_bytes(&header);
     let table = Arc::clone(&fresh.generation.table);
     if let Some(target) = fresh.find(&table, hash, key)? {
@@ -411,7 +410,7 @@ fn index_version(
         if (header.mtime, place) > known {
             let live = table.header().counters().live.saturating_add(bytes);
             let dead = target.record.as_ref().map_or(0, live_bytes);
-            put::relink(&target, place, meta);
+            put::relink(&target, place, &header);
             publish::set_live(table.header(), live.saturating_sub(dead));
         }
         return Ok(());
@@ -420,10 +419,8 @@ fn index_version(
         fresh,
         &StoredRecord {
             place,
-            meta,
-            bytes,
+            header,
             hash,
-            key,
         },
     )
 }
@@ -456,20 +453,14 @@ fn index_id(
         fresh,
         &StoredRecord {
             place,
-            meta: RecordMeta {
-                mtime: header.mtime,
-                value_len: 0,
-                life: header.life,
-            },
-            bytes: header.stored_bytes(),
+            header,
             hash,
-            key,
         },
     )
 }
 
 /// Links a record, in a larger table if it must be.
-fn adopt_enlarging(fresh: &mut Mutator, stored: &StoredRecord<'_>) -> WriteResult<()> {
+fn adopt_enlarging(fresh: &mut Mutator, stored: &StoredRecord) -> WriteResult<()> {
     loop {
         match ids::adopt(fresh, stored) {
             Err(Abort::Enlarge) => {
@@ -488,8 +479,7 @@ fn sweep_deletions(fresh: &mut Mutator) -> WriteResult<()> {
         let Some(target) = Target::at_position(generation, position)? else {
             continue;
         };
-        let link = target.link;
-        if link.is_entry() && target.slot.meta(link.which()).value_len == GONE {
+        if target.link.is_entry() && target.link.is_gone() {
             put::drop_entry(generation, &target, 0)?;
         }
     }

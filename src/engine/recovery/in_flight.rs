@@ -10,7 +10,7 @@ use crate::format::heap_addr::HeapAddr;
 use crate::format::index::{Counters, word};
 use crate::format::record::Kind;
 use crate::format::segment::first_place;
-use crate::format::slot::{Link, RecordMeta};
+use crate::format::slot::Link;
 use crate::heap::ScanItem;
 use crate::index::redo::{Redo, RedoState};
 
@@ -134,12 +134,7 @@ fn redo_insert(
         counts: region.counts(),
         after,
     };
-    let meta = RecordMeta {
-        mtime: header.mtime,
-        value_len: header.value_len,
-        life: header.life,
-    };
-    put::apply_insert(&mutator.generation, &table, &plan, link, hash, meta, &key)
+    put::apply_insert(&mutator.generation, &table, &plan, link, hash, &header)
 }
 
 /// Without a redo record the operation was an overwrite, a copy by cleaning, or the begin of a

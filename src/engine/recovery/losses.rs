@@ -119,8 +119,8 @@ fn entry_at(generation: &Generation, position: u32) -> Option<(Region<'_>, Slot<
     own.then_some((region, slot, index))
 }
 
-/// Returns whether the new index has this entry, or a newer one of what must be the same key: forty
-/// bits of its hash agree, and so does its length.
+/// Returns whether the new index has this entry, or a newer one of what must be the same key: 38 bits
+/// of its hash agree. Newer records of a key are at later places.
 fn has_entry(
     fresh: &Mutator,
     region: Region<'_>,
@@ -129,9 +129,8 @@ fn has_entry(
     let table: &Table = &fresh.generation.table;
     let hash = slot.hash(link, region.control(index));
     let located = table.locate(fresh.generation.header().poll(), hash)?;
-    let (version, len) = (slot.meta(link.which()).mtime, slot.identity().key_len);
     Ok(located.region.probe(hash).any(|(_, found, to)| {
-        found.meta(to.which()).mtime >= version && found.identity().key_len == len
+        to.addr() >= link.addr() && found.identity().hash == slot.identity().hash
     }))
 }
 

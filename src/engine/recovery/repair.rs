@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Corruption, Error, ErrorKind, Result};
-use crate::format::index::{IndexHeader, PAGE};
+use crate::format::heap_addr::HeapAddr;
+use crate::format::index::{IndexHeader, PAGE, rearrange_from_1};
 use crate::format::roster::RosterHeader;
 use crate::format::seal::SealedHeader;
 use crate::format::segment::SegmentHeader;
-use crate::format::{Geometry, HashKind, LockKind};
+use crate::format::{Geometry, HashKind, LockKind, VERSION};
 use crate::hash::Hasher;
 use crate::index::header::Header;
 use crate::lock::{self, FileLock, LockDeadline};
@@ -22,9 +23,10 @@ use crate::os::files::{self, Access};
 use crate::os::mapped_file::MappedFile;
 use crate::os::mmap::MappedWords;
 use crate::os::random;
+use crate::sync::{Word, load};
 
 use crate::engine::create::{self, Plan};
-use crate::engine::file_header::{inode_of, read_sealed, refuse_foreign};
+use crate::engine::file_header::{inode_of, read_sealed, read_version, refuse_foreign};
 use crate::engine::generation::{Generation, Ids};
 use crate::engine::handle::{Handle, refuse_network};
 use crate::engine::heap_presence;
@@ -75,6 +77,8 @@ pub struct Repair<'a> {
     options: Options,
     keep: bool,
     rewrite: bool,
+    /// The version of the index that is there.
+    version: u32,
     progress: Box<dyn FnMut(Progress) + 'a>,
 }
 
@@ -142,6 +146,8 @@ struct Old {
     page: Option<MappedWords>,
     sealed: Option<IndexHeader>,
     access: Option<Access>,
+    /// The first page of an index of format 1, with the words where they are now.
+    rearranged: Option<Vec<Word>>,
 }
 
 impl<'a> Repair<'a> {
@@ -152,7 +158,16 @@ impl<'a> Repair<'a> {
             options: Options::new(),
             keep: false,
             rewrite: false,
+            version: VERSION,
             progress: Box::new(|_| {}),
+        }
+    }
+
+    /// Prepares a rebuild of an index of an older format.
+    pub(crate) fn of_version(path: &Path, version: u32) -> Self {
+        Self {
+            version,
+            ..Self::new(path)
         }
     }
 
@@ -273,10 +288,12 @@ impl<'a> Repair<'a> {
         }
     }
 
-    fn rebuild(&mut self, names: &FileNames) -> Result<RepairReport> {
+    /// Rebuilds index and roster from the heap.
+    pub(crate) fn rebuild(&mut self, names: &FileNames) -> Result<RepairReport> {
         // No other process may create or repair a cache here at the same time.
         let _creation = lock_creation(names, &self.options)?;
-        let old = Old::lock(names, &LockDeadline::new(self.options.lock_timeout))?;
+        let deadline = LockDeadline::new(self.options.lock_timeout);
+        let old = Old::lock(names, &deadline, self.version)?;
         let segments = survey(names)?;
         let identity = identify(names, &old, &segments)?;
         for found in segments.iter().filter(|found| identity.owns(&found.header)) {
@@ -302,7 +319,7 @@ impl<'a> Repair<'a> {
     fn build(&mut self, names: &FileNames, old: &Old, identity: &Identity) -> Result<RepairReport> {
         let plan = identity.plan(self.options.capacity, old.access_or_of_heap(names)?);
         let generation = create::generation(names, &plan)?;
-        if let (Some(header), Some(_)) = (old.header(), old.sealed) {
+        if let (Some(header), Some(_)) = (old.totals(), old.sealed) {
             switch::carry_totals(generation.header(), header);
             if header.sync_error() == 1 && header.written_under() == boot_id::id()? {
                 durability::carry_failed_sync(generation.header());
@@ -323,7 +340,7 @@ impl<'a> Repair<'a> {
             .map(|found| found.number())
             .collect();
         let salvage = self
-            .fill(&mut fresh)
+            .fill(&mut fresh, self.damage(old)?)
             .map_err(|stop| give_up(stop, &fresh))?;
         let entries = fresh.generation.header().occupied();
         let entries_before = old.sealed.and(old.header()).map(|header| header.occupied());
@@ -356,9 +373,25 @@ impl<'a> Repair<'a> {
         })
     }
 
-    fn fill(&mut self, fresh: &mut Mutator) -> WriteResult<Salvage> {
+    /// Returns what bytes are that belong to no record. A repair leaves them for inspection; an upgrade
+    /// clears the record that a killed writer left unfinished, and what a power loss took.
+    fn damage(&self, old: &Old) -> Result<Damage> {
+        Ok(match old.totals() {
+            Some(header) if self.version != VERSION => {
+                let lost_power = header.is_dirty() && header.written_under() != boot_id::id()?;
+                match lost_power {
+                    true if header.is_flushed() => Damage::NeverWritten(header.synced_to()),
+                    true => Damage::NeverWritten(HeapAddr::from_word(0)),
+                    false => Damage::Unfinished(header.tail()),
+                }
+            }
+            _ => Damage::Unknown,
+        })
+    }
+
+    fn fill(&mut self, fresh: &mut Mutator, damage: Damage) -> WriteResult<Salvage> {
         let (progress, epoch, path) = (&mut self.progress, lock::epoch(), &self.path);
-        refill(fresh, Damage::Unknown, None, &mut |salvage| {
+        refill(fresh, damage, None, &mut |salvage| {
             progress(Progress {
                 done_bytes: salvage.read_bytes,
                 total_bytes: salvage.heap_bytes,
@@ -410,7 +443,7 @@ impl Drop for Old {
 
 impl Old {
     /// Locks the file at the index's path, damaged or not, as a writer of it would.
-    fn lock(names: &FileNames, deadline: &LockDeadline) -> Result<Self> {
+    fn lock(names: &FileNames, deadline: &LockDeadline, version: u32) -> Result<Self> {
         let path = names.index(Stage::Final);
         loop {
             let file = match files::open(&path, true) {
@@ -436,6 +469,7 @@ impl Old {
                 page,
                 sealed: None,
                 access: Some(access),
+                rearranged: None,
             };
             // A damaged index does not say which of the two locks its writers use: takes both.
             let lock = FileLock::of_file(|| files::open(&path, true))?.with_futex_lock();
@@ -450,7 +484,18 @@ impl Old {
                 continue;
             }
             old.lock = Some(lock);
-            old.sealed = read_sealed::<IndexHeader>(&path)?;
+            old.sealed = read_version::<IndexHeader>(&path, version)?;
+            if version == 1
+                && let Some(page) = &old.page
+            {
+                let mut words: Vec<_> = page
+                    .first()
+                    .iter()
+                    .map(|word| Word::new(load(word)))
+                    .collect();
+                rearrange_from_1(&mut words);
+                old.rearranged = Some(words);
+            }
             return Ok(old);
         }
     }
@@ -469,6 +514,14 @@ impl Old {
     fn header(&self) -> Option<Header<'_>> {
         let words = self.page.as_ref()?.first();
         Header::new(words)
+    }
+
+    /// Returns the header's words that the new index continues, where this format has them.
+    fn totals(&self) -> Option<Header<'_>> {
+        match &self.rearranged {
+            Some(words) => Header::new(words),
+            None => self.header(),
+        }
     }
 
     /// Returns owner and mode for the new files.

@@ -4,8 +4,9 @@
 
 use crate::Corruption;
 use crate::engine::tests::*;
+use crate::format::heap_addr::HeapAddr;
 use crate::format::roster::Position;
-use crate::format::slot::RecordMeta;
+use crate::format::slot::Link;
 
 // A full check beside a writer that clears and grows the cache reports no corruption.
 #[test]
@@ -144,24 +145,28 @@ fn check_levels_notice_their_corruption() {
     let of_slot = problems_by_level(|cache| {
         change_first_region(cache, |region| {
             let slot = region.slot(region.full().next().unwrap());
-            slot.set_key(b"!");
+            let mut identity = slot.identity();
+            identity.hash ^= 1 << 15;
+            slot.set_identity(identity);
         });
     });
-    assert_eq!(of_slot[0], nothing);
-    assert_eq!(of_slot[1], [Corruption::EntryHash]);
-    assert_eq!(of_slot[2][0], Corruption::EntryKey);
+    assert_eq!(of_slot[..2], [nothing.clone(), nothing.clone()]);
+    assert_eq!(of_slot[2], [Corruption::EntryHash]);
 
     let of_place = problems_by_level(|cache| {
         change_first_region(cache, |region| {
             let slot = region.slot(region.full().next().unwrap());
-            let meta = slot.meta(slot.link().which());
-            let value_len = 1 << 20;
-            slot.set_meta(slot.link().which(), RecordMeta { value_len, ..meta });
+            let link = slot.link();
+            let place = HeapAddr {
+                unit: 1 << 30,
+                ..link.addr()
+            };
+            slot.set_link(Link::new(place, link.tag()));
         });
     });
     assert_eq!(of_place[0], nothing);
     assert!(of_place[1].contains(&Corruption::LinkBeyondEnd));
-    assert!(of_place[2].contains(&Corruption::EntryMeta));
+    assert!(of_place[2].contains(&Corruption::EntryRecord));
 
     let of_segment = problems_by_level(|cache| {
         let number = cache.handle.generation.load().header().tail().segment - 1;

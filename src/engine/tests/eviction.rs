@@ -281,13 +281,8 @@ fn flipped_slot_bits_expire_nothing() {
         .unwrap();
     let generation = generation_of(&cache);
     let region = region_of(&generation, generation.hasher.hash(b"key"));
-    let (_, slot, link) = region.probe(generation.hasher.hash(b"key")).next().unwrap();
-    let meta = slot.meta(link.which());
-    let past = crate::format::life::Life::new(meta.mtime, 1);
-    slot.set_meta(
-        link.which(),
-        crate::format::slot::RecordMeta { life: past, ..meta },
-    );
+    let (_, slot, _) = region.probe(generation.hasher.hash(b"key")).next().unwrap();
+    slot.set_deadline(Some(1));
     for _ in 0..8 {
         assert_eq!(cache.write(|writer| writer.sweep(1_000)).unwrap(), 0);
     }

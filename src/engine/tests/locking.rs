@@ -122,11 +122,7 @@ fn loading_ahead_passes_over_damage() {
     let found = located.unwrap().region.probe(hash).next();
     let (_, slot, link) = found.unwrap();
     for (segment, unit) in [(60_000, 16), (0, u32::MAX), (0, 2)] {
-        slot.set_link(Link::new(
-            HeapAddr { segment, unit },
-            link.which(),
-            link.tag(),
-        ));
+        slot.set_link(Link::new(HeapAddr { segment, unit }, link.tag()));
         load_all();
     }
     cache.put(&[7], b"new").unwrap();

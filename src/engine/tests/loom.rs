@@ -48,7 +48,6 @@ fn options() -> Options {
     let mut options = Options::new();
     options
         .region_slots(16)
-        .inline_key_bytes(8)
         .max_segment_bytes(16 * 1024)
         .compaction_threshold(100, 1 << 30)
         .staleness_check_interval(Duration::from_secs(1 << 40));

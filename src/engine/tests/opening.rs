@@ -51,7 +51,7 @@ fn fixed_options_are_adopted_or_refused() {
     ));
     assert!(matches!(
         Options::new()
-            .inline_key_bytes(32)
+            .max_entries(5)
             .open(scratch.path())
             .as_ref()
             .map_err(crate::Error::kind),
@@ -68,7 +68,7 @@ fn fixed_options_are_adopted_or_refused() {
     let odd = Scratch::new();
     assert!(matches!(
         Options::new()
-            .inline_key_bytes(7)
+            .region_slots(17)
             .open(odd.path())
             .as_ref()
             .map_err(crate::Error::kind),

@@ -9,12 +9,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::error::{Corruption, Result};
+use crate::format::heap_addr::HeapAddr;
 use crate::format::index::word;
 use crate::format::record::Kind;
 use crate::format::region::RegionStateWord;
 use crate::format::roster::Position;
 use crate::format::segment;
-use crate::format::slot::{Link, RecordMeta};
+use crate::format::slot::Link;
 use crate::hash::Hash;
 use crate::heap::{ScanItem, Segment};
 use crate::index::attempt::Attempt;
@@ -52,7 +53,7 @@ pub enum VerifyLevel {
     /// The headers of all files and regions, and the directory. Time by the number of regions and
     /// segments.
     Headers,
-    /// Every slot and roster position, and the counters, without the records. Reads index and roster
+    /// Every slot and roster position, and the counters of entries. Reads index and roster
     /// only.
     Slots,
     /// The checksum of every record of the heap, dead ones too, and every slot against its record.
@@ -97,7 +98,6 @@ pub(crate) struct Sums {
 struct LoadedEntry<'a> {
     slot: Slot<'a>,
     link: Link,
-    meta: RecordMeta,
     /// The hash bits that slot, link and control byte keep.
     stored: Hash,
 }
@@ -391,22 +391,13 @@ impl<'v> Check<'v> {
                 Attempt::Corrupt(Corruption::ControlWithoutEntry)
             });
         }
-        let (identity, meta, control) = (
-            slot.identity(),
-            slot.meta(link.which()),
-            region.control(index),
-        );
+        let (identity, control) = (slot.identity(), region.control(index));
         let stored = slot.hash(link, control);
-        let entry = LoadedEntry {
-            slot,
-            link,
-            meta,
-            stored,
-        };
+        let entry = LoadedEntry { slot, link, stored };
         let contents = if self.level == VerifyLevel::Records {
             self.record(generation, &entry)?
         } else {
-            self.link(generation, &entry)?
+            self.link(link.addr())?
         };
         let number = generation.table.slot_number(region.number(), index);
         let listed = unless_corrupt(generation.roster.get(identity.position))?;
@@ -420,6 +411,8 @@ impl<'v> Check<'v> {
         Ok(if control < 0x80 {
             // S3
             Attempt::Corrupt(Corruption::EntryHash)
+        } else if link.is_gone() {
+            Attempt::Corrupt(Corruption::EntryDeleted)
         } else if !region.shape().holds(stored.directory()) {
             // S2
             Attempt::Corrupt(Corruption::EntryInOtherRegion)
@@ -436,12 +429,7 @@ impl<'v> Check<'v> {
 
     /// Compares a slot with the record that it leads to.
     fn record(&mut self, generation: &Generation, entry: &LoadedEntry<'_>) -> Result<Checked> {
-        let &LoadedEntry {
-            slot,
-            link,
-            meta,
-            stored,
-        } = entry;
+        let &LoadedEntry { slot, link, stored } = entry;
         let place = link.addr();
         let mut key = std::mem::take(&mut self.key);
         key.clear();
@@ -454,57 +442,28 @@ impl<'v> Check<'v> {
             Some(_) if !is_hash_of(generation, stored, &key) => {
                 Attempt::Corrupt(Corruption::EntryHash)
             }
-            Some(header) => {
-                let inline = key.len().min(slot.key().len() * 8);
-                if usize::from(slot.identity().key_len) != key.len()
-                    || !crate::os::words::equal(slot.key(), &key[..inline])
-                {
-                    Attempt::Corrupt(Corruption::EntryKey)
-                } else if (meta.mtime, meta.value_len, meta.life)
-                    != (header.mtime, header.value_len, header.life)
-                {
-                    Attempt::Corrupt(Corruption::EntryMeta)
-                } else {
-                    Attempt::Done(header.stored_bytes())
-                }
+            Some(header) if !header.may_be_at(slot.identity().position) => {
+                Attempt::Corrupt(Corruption::EntryVersion)
             }
+            Some(header) => Attempt::Done(header.stored_bytes()),
         };
         self.key = key;
         Ok(checked)
     }
 
-    /// Checks a slot by itself: that its segment has room for the record, and that it has the hash of
-    /// its key if it holds the whole key.
-    fn link(&mut self, generation: &Generation, entry: &LoadedEntry<'_>) -> Result<Checked> {
-        let &LoadedEntry {
-            slot,
-            link,
-            meta,
-            stored,
-        } = entry;
-        let (place, len) = (link.addr(), usize::from(slot.identity().key_len));
-        let fixed = slot.variant().header_bytes() as u64;
-        let live = (fixed + len as u64 + u64::from(meta.value_len)).next_multiple_of(8);
+    /// Checks a slot by itself: that its link leads into a segment.
+    fn link(&mut self, place: HeapAddr) -> Result<Checked> {
         let end = match self.segment(place.segment)? {
             None => return Ok(Attempt::Corrupt(Corruption::LinkToMissingSegment)),
-            Some(segment) if place.bytes() + live <= segment.allocated() => segment.allocated(),
+            Some(segment) if place.bytes() < segment.allocated() => segment.allocated(),
             Some(segment) => segment.refresh()?,
         };
-        if place.bytes() < segment::HEADER_BYTES || place.bytes() + live > end {
-            return Ok(Attempt::Corrupt(Corruption::LinkBeyondEnd));
-        }
-        if len > slot.key().len() * 8 {
-            return Ok(Attempt::Done(live));
-        }
-        self.key.clear();
-        self.key.resize(len.next_multiple_of(8), 0);
-        crate::os::words::copy_out(slot.key(), &mut self.key);
-        self.key.truncate(len);
-        Ok(if is_hash_of(generation, stored, &self.key) {
-            Attempt::Done(live)
-        } else {
-            Attempt::Corrupt(Corruption::EntryHash)
-        })
+        Ok(
+            match (segment::HEADER_BYTES..end).contains(&place.bytes()) {
+                true => Attempt::Done(0),
+                false => Attempt::Corrupt(Corruption::LinkBeyondEnd),
+            },
+        )
     }
 
     /// Checks R2: each position of the roster leads to a slot that names it.

@@ -75,7 +75,7 @@ pub(crate) fn remove_entries(mutator: &mut Mutator) -> WriteResult<()> {
             let what = Corruption::PositionWithoutEntry;
             return Err(Abort::Recover(what, At::Roster(position)));
         }
-        put::drop_entry(&generation, &target, old_bytes(&target))?;
+        put::drop_entry(&generation, &target, old_bytes(&generation, &target)?)?;
     }
     if generation.header().occupied() > 0 {
         let what = Corruption::EntryUnlisted;

@@ -13,7 +13,7 @@ use crate::format::heap_addr::HeapAddr;
 use crate::format::index::STATISTICS;
 use crate::format::region::RegionStateWord;
 use crate::format::roster::Position;
-use crate::format::slot::Link;
+use crate::format::slot::{Link, MANY_UNITS};
 use crate::format::{record, roster};
 use crate::hash::Hash;
 use crate::heap::{DeadSet, RecordRead, Segment};
@@ -138,8 +138,8 @@ pub(crate) struct Target<'a> {
     pub index: u32,
     pub slot: Slot<'a>,
     pub link: Link,
-    /// The record's header, which the slot repeats or a checksum proves; `None` if the record is
-    /// damaged and only the slot is known.
+    /// The record's header: a checksum proves it, or it has the key, and the size that the slot says.
+    /// `None` if the record is damaged and only the slot is known.
     pub record: Option<record::RecordHeader>,
 }
 
@@ -193,7 +193,9 @@ impl Mutator {
 
     /// Marks an entry's record dead: no entry links to it any more.
     pub(crate) fn mark_dead(&mut self, target: &Target<'_>) {
-        if let Some(header) = target.record {
+        // Not by a length that the slot does not prove: cleaning would skip what is after it.
+        let is_proved = |header: &record::RecordHeader| header.slot_units() < MANY_UNITS;
+        if let Some(header) = target.record.filter(is_proved) {
             self.mark_record_dead(target.link.addr(), header);
         }
     }
@@ -305,17 +307,23 @@ impl Mutator {
     ) -> WriteResult<Option<Target<'t>>> {
         debug_assert!((1..=MAX_KEY).contains(&key.len()), "the caller checks keys");
         for (index, slot, link) in region.probe(hash) {
-            // The slot comes while the record does.
-            slot.prefetch();
+            let unit = link.addr().unit;
+            let identity = || slot.identity();
+            let is_same_hash = || identity().hash == hash.stored();
             let record = match self.segment(link.addr().segment)? {
-                Some(segment) => match segment.compare(link.addr().unit, key)? {
-                    RecordRead::Match(header) if slot_repeats(slot, link, header) => Some(header),
-                    // One of the two is damaged.
-                    RecordRead::Match(_) => segment.verify(link.addr().unit)?,
-                    _ if slot_holds(slot, key) => None,
+                Some(segment) => match segment.compare(unit, key)? {
+                    // The checksum of a short record costs less than the cache miss for the slot's body.
+                    RecordRead::Match(header) if header.is_short() => segment.verify(unit)?,
+                    RecordRead::Match(header) if header.slot_units() == identity().units => {
+                        Some(header)
+                    }
+                    // One of the two is damaged, or of a killed writer.
+                    RecordRead::Match(_) => segment.verify(unit)?,
+                    // 38 bits of the hash say whose record is damaged.
+                    _ if is_same_hash() && segment.verify(unit)?.is_none() => None,
                     _ => continue,
                 },
-                None if slot_holds(slot, key) => None,
+                None if is_same_hash() => None,
                 None => {
                     self.refuse_missing(link.addr().segment)?;
                     continue;
@@ -364,30 +372,15 @@ impl Mutator {
     }
 }
 
-/// Returns whether the slot itself holds the whole key, and it is this one.
-fn slot_holds(slot: Slot<'_>, key: &[u8]) -> bool {
-    let whole = key.len() <= slot.key().len() * 8;
-    whole
-        && usize::from(slot.identity().key_len) == key.len()
-        && crate::os::words::equal(slot.key(), key)
-}
-
-/// Returns whether a slot repeats what the record's header says (S5).
-#[inline]
-fn slot_repeats(slot: Slot<'_>, link: Link, header: record::RecordHeader) -> bool {
-    let repeated = slot.meta(link.which());
-    (header.mtime, header.value_len) == (repeated.mtime, repeated.value_len)
-}
-
-/// Returns the heap bytes of the record that an entry links to, from the record or else the slot.
-pub(crate) fn old_bytes(target: &Target<'_>) -> u64 {
-    match target.record {
-        Some(header) => header.stored_bytes(),
-        None => {
-            let meta = target.slot.meta(target.link.which());
-            let key = u64::from(target.slot.identity().key_len);
-            let fixed = target.slot.variant().header_bytes() as u64;
-            (fixed + key + u64::from(meta.value_len)).next_multiple_of(8)
-        }
+/// Returns the heap bytes of the record that an entry links to, from the record or else the slot. Those
+/// that a large damaged record claims.
+pub(crate) fn old_bytes(generation: &Generation, target: &Target<'_>) -> Result<u64> {
+    if let Some(header) = target.record {
+        return Ok(header.stored_bytes());
+    }
+    let (place, units) = (target.link.addr(), target.slot.identity().units);
+    match generation.segment(place.segment) {
+        Some(segment) if units == MANY_UNITS => Ok(segment.stored_bytes(place.unit)?.unwrap_or(0)),
+        _ => Ok(u64::from(units) * 8),
     }
 }

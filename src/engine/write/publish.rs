@@ -4,11 +4,11 @@
 //! repeated. This file alone stores the redo record, the counters and the totals; in which order,
 //! `put` and `split` decide. May call the mutator and everything below it.
 
-use crate::format::MAX_KEY;
 use crate::format::index::Counters;
+use crate::format::record::RecordHeader;
 use crate::format::region::{DELETED, SlotCounts};
 use crate::format::roster::Position;
-use crate::format::slot::{Link, RecordMeta, SlotIdentity};
+use crate::format::slot::{Link, SlotIdentity};
 use crate::hash::Hash;
 use crate::index::header::Header;
 use crate::index::redo::Redo;
@@ -218,19 +218,16 @@ pub(crate) fn fill_slot(
     index: u32,
     position: u32,
     hash: Hash,
-    (which, meta): (bool, RecordMeta),
-    key: &[u8],
+    record: &RecordHeader,
 ) {
     debug_assert_ne!(position, NO_POSITION, "R2: a new entry has a position");
-    debug_assert!((1..=MAX_KEY).contains(&key.len()), "the caller checks keys");
     let slot = region.slot(index);
     slot.set_identity(SlotIdentity {
         position,
-        key_len: key.len() as u16,
+        units: record.slot_units(),
         hash: hash.stored(),
     });
-    slot.set_meta(which, meta);
-    slot.set_key(key);
+    slot.set_deadline(record.deadline());
 }
 
 /// Stores the counters of the index.

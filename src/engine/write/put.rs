@@ -6,7 +6,7 @@
 //! 1. Reserve: store `live_after` and `reserved` (H1).
 //! 2. Write the record after `tail` (S1, H2).
 //! 3. Commit the redo record: from here on recovery stores steps 4 to 8 again.
-//! 4. Fill the slot's body (S1, S5).
+//! 4. Fill the slot's body (S1).
 //! 5. Store the slot's number in the roster (R2).
 //! 6. Store the counters of header and region, absolute.
 //! 7. Store the control byte (S3).
@@ -14,7 +14,7 @@
 //! 9. Commit the record: `tail` moves to `reserved` (H1).
 //! 10. Clear the redo record.
 //!
-//! An overwrite ([`overwrite`]) has steps 1, 2, then the other meta (S5), the link, the live bytes,
+//! An overwrite ([`overwrite`]) has steps 1, 2, then the deadline (S5), the link, the live bytes,
 //! and 9; its link alone decides. A delete ([`delete`]) has steps 1 to 3 with a deletion record,
 //! then the link first, the control byte, the roster position and the counters, and 9, 10.
 //!
@@ -30,7 +30,7 @@ use crate::format::record::{self, Kind, Traits};
 use crate::format::region::{DELETED, EMPTY, SlotCounts};
 use crate::format::roster::Position;
 use crate::format::settings::{EvictionPolicy, Settings};
-use crate::format::slot::{Link, RecordMeta};
+use crate::format::slot::{Link, SlotIdentity};
 use crate::hash::Hash;
 use crate::index::region::{MARK_MAX, Region};
 use crate::index::table::Table;
@@ -53,13 +53,25 @@ pub(crate) struct NewRecord<'a> {
 
 /// A record that is in the heap already.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct StoredRecord<'a> {
+pub(crate) struct StoredRecord {
     pub place: HeapAddr,
-    pub meta: RecordMeta,
-    /// Heap bytes that are live with it: 0 for a deletion.
-    pub bytes: u64,
+    pub header: record::RecordHeader,
     pub hash: Hash,
-    pub key: &'a [u8],
+}
+
+impl StoredRecord {
+    /// Returns the heap bytes that are live with it: none with a deletion.
+    fn live_bytes(&self) -> u64 {
+        match self.is_gone() {
+            true => 0,
+            false => self.header.stored_bytes(),
+        }
+    }
+
+    /// Returns whether the record is a deletion, which an index links to while it is rebuilt.
+    fn is_gone(&self) -> bool {
+        self.header.kind == Kind::Deletion
+    }
 }
 
 /// What an entry is put with, besides key and value.
@@ -254,19 +266,11 @@ pub(crate) fn insert(
         table.header().tail(),
         "H1: one record after the tail"
     );
-    let link = Link::new(place, false, hash.tag());
+    let link = Link::new(place, hash.tag());
     // 3.
     publish::commit_redo(table.header(), plan.redo(link));
     // 4. to 8.
-    apply_insert(
-        &mutator.generation,
-        table,
-        plan,
-        link,
-        hash,
-        meta(&header),
-        key,
-    )?;
+    apply_insert(&mutator.generation, table, plan, link, hash, &header)?;
     publish::count_put(table.header());
     // 9. H1: the record is linked.
     heap_end::commit_record(table.header());
@@ -283,8 +287,7 @@ pub(crate) fn apply_insert(
     plan: &Insertion,
     link: Link,
     hash: Hash,
-    meta: RecordMeta,
-    key: &[u8],
+    record: &record::RecordHeader,
 ) -> WriteResult<()> {
     let (region, index) = table.slot_home(plan.slot);
     let region = table.region(region)?;
@@ -293,9 +296,8 @@ pub(crate) fn apply_insert(
         "S2: the region is the hash's"
     );
     debug_assert_eq!(link.tag(), hash.tag(), "S2: probes compare it");
-    // 4. S1, S5: the body, with the meta that the link is going to choose.
-    let chosen = (link.which(), meta);
-    publish::fill_slot(region, index, plan.position, hash, chosen, key);
+    // 4. S1: the body before the link.
+    publish::fill_slot(region, index, plan.position, hash, record);
     // 5. R2: the position names the slot, the slot the position.
     let position = Position::Slot(plan.slot);
     generation.roster.set(plan.position, position)?;
@@ -329,20 +331,18 @@ fn overwrite(
     let shared = table.header();
     let live = shared.counters().live;
     let live_after = live
-        .saturating_sub(old_bytes(&target))
+        .saturating_sub(old_bytes(&mutator.generation, &target)?)
         .saturating_add(header.stored_bytes());
     debug_assert_eq!(header.kind, Kind::Entry, "S1: links lead to entries");
     // H1: announced before a byte after `tail` is stored.
     let room = heap_end::reserve(mutator, &header, live_after, Need::Ordinary)?;
     // S1: the record is complete before the link.
     let place = room.write(header, key, value)?;
-    if target.record.is_none() {
-        // The key that the slot repeats may be as damaged as its record.
-        relink_repaired(&target, place, meta(&header), key);
-    } else {
-        relink(&target, place, meta(&header));
+    relink(&target, place, &header);
+    if live_after != live {
+        // Otherwise the line of the counters stays in the caches of all processors.
+        publish::set_live(shared, live_after);
     }
-    publish::set_live(shared, live_after);
     publish::count_change(shared);
     publish::count_overwrite(shared);
     // H1: the record is linked.
@@ -353,53 +353,39 @@ fn overwrite(
 
 /// Links an entry to another record of its key that is in the heap already.
 #[inline]
-pub(crate) fn relink(target: &Target<'_>, place: HeapAddr, meta: RecordMeta) {
-    let which = !target.link.which();
+pub(crate) fn relink(target: &Target<'_>, place: HeapAddr, record: &record::RecordHeader) {
     debug_assert!(target.link.is_entry(), "S1: only an entry is linked again");
     debug_assert!(
         cfg!(loom) || target.slot.link() == target.link,
-        "S5: as it was found"
+        "L1: as it was found"
     );
-    // S5: the meta that no link chooses. A reader of an older link notices: the fence in `reserve`
-    // is between.
-    target.slot.set_meta(which, meta);
+    // S5: hints, stored at any time. Records of one size follow each other often: then no line of the
+    // body is touched.
+    let units = record.slot_units();
+    if target.record.map(|old| old.slot_units()) != Some(units) {
+        let identity = target.slot.identity();
+        target.slot.set_identity(SlotIdentity { units, ..identity });
+    }
+    target.slot.set_deadline(record.deadline());
     // S1: published last.
-    target
-        .slot
-        .set_link(Link::new(place, which, target.link.tag()));
-}
-
-/// As [`relink`], and stores the key in the slot again.
-#[cold]
-fn relink_repaired(target: &Target<'_>, place: HeapAddr, meta: RecordMeta, key: &[u8]) {
-    let which = !target.link.which();
-    debug_assert!(target.record.is_none(), "the slot of a damaged record");
-    debug_assert!(
-        cfg!(loom) || target.slot.link() == target.link,
-        "S5: as it was found"
-    );
-    // S5, then S1, as in `relink`.
-    target.slot.set_meta(which, meta);
-    target.slot.set_key(key);
-    target
-        .slot
-        .set_link(Link::new(place, which, target.link.tag()));
+    let link = Link::new(place, target.link.tag());
+    let is_gone = record.kind == Kind::Deletion;
+    target.slot.set_link(link.with_gone(is_gone));
 }
 
 /// Links a record that is in the heap already, as the entry of a key that has none; `position`
 /// chooses its roster position.
 pub(crate) fn adopt(
     mutator: &mut Mutator,
-    stored: &StoredRecord<'_>,
+    stored: &StoredRecord,
     position: impl FnOnce(&Generation, &mut Counters) -> WriteResult<u32>,
 ) -> WriteResult<()> {
     let StoredRecord {
         place,
-        meta,
-        bytes,
+        header,
         hash,
-        key,
     } = *stored;
+    let bytes = stored.live_bytes();
     let table = Arc::clone(&mutator.generation.table);
     let region = mutator.region(&table, hash)?;
     let region = split::make_room(mutator, &table, region, hash)?;
@@ -407,9 +393,9 @@ pub(crate) fn adopt(
     let plan = publish::plan_insert(&table, region, hash, bytes, |after| {
         position(generation, after)
     })?;
-    let link = Link::new(place, false, hash.tag());
+    let link = Link::new(place, hash.tag()).with_gone(stored.is_gone());
     publish::commit_redo(table.header(), plan.redo(link));
-    apply_insert(generation, &table, &plan, link, hash, meta, key)?;
+    apply_insert(generation, &table, &plan, link, hash, &header)?;
     publish::clear_redo(table.header());
     Ok(())
 }
@@ -430,7 +416,7 @@ fn delete_from(mutator: &mut Mutator, table: &Table, key: &[u8]) -> WriteResult<
     debug_assert!(!generation.is_append_only(), "A1: refused before");
     generation.roster.prefetch(target.slot.identity().position);
     let header = deletion(generation, key);
-    let plan = publish::plan_removal(generation, table, &target, old_bytes(&target))?;
+    let plan = publish::plan_removal(generation, table, &target, old_bytes(generation, &target)?)?;
     // H1: announced before a byte after `tail` is stored.
     let room = heap_end::reserve(mutator, &header, plan.after.live, Need::Deletion)?;
     // H5: until its segment is the oldest, the record keeps older ones of the key from coming back.
@@ -529,12 +515,4 @@ pub(crate) fn apply_delete(
     });
     publish::count_change(table.header());
     Ok(())
-}
-
-fn meta(header: &record::RecordHeader) -> RecordMeta {
-    RecordMeta {
-        mtime: header.mtime,
-        value_len: header.value_len,
-        life: header.life,
-    }
 }

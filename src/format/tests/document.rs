@@ -160,10 +160,10 @@ impl Parser<'_> {
 
 #[test]
 fn document_expressions_are_evaluated() {
-    let variables = [("R", 16), ("K", 8)];
+    let variables = [("R", 16), ("B", 8)];
     assert_eq!(
-        evaluate("64 + R * (48 + K) - 2", &variables),
+        evaluate("64 + R * (48 + B) - 2", &variables),
         64 + 16 * 56 - 2
     );
-    assert_eq!(evaluate("line(1) + word(K + 1)", &variables), 64 + 16);
+    assert_eq!(evaluate("line(1) + word(B + 1)", &variables), 64 + 16);
 }

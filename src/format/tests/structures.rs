@@ -226,7 +226,7 @@ fn index_header() -> Vec<Field> {
         hash_kind,
         flags,
         region_slots,
-        inline_key,
+        reserved_a,
         directory_bits,
         record_variant,
         max_segment_bytes,
@@ -382,8 +382,7 @@ fn region(geometry: &Geometry) -> Vec<Field> {
     let (controls_at, controls) = first_and_last(&|region, slot| region.set_control(slot, 0xff));
     let link = Link(u64::MAX);
     let (links_at, links) = first_and_last(&|region, slot| region.slot(slot).set_link(link));
-    let body = vec![0xff; geometry.inline_key as usize];
-    let (bodies_at, bodies) = first_and_last(&|region, slot| fill_body(region, slot, &body));
+    let (bodies_at, bodies) = first_and_last(&|region, slot| fill_body(region, slot));
     assert_eq!(bodies, slots as usize * geometry.body_bytes());
     let marks_at = controls_at + controls;
     vec![
@@ -395,20 +394,11 @@ fn region(geometry: &Geometry) -> Vec<Field> {
     ]
 }
 
-/// Sets the first and the last bytes of a slot's body.
-fn fill_body(region: &Region<'_>, slot: u32, key: &[u8]) {
+/// Sets all bytes of a slot's body.
+fn fill_body(region: &Region<'_>, slot: u32) {
     let slot = region.slot(slot);
     slot.set_identity(SlotIdentity::from_word(u64::MAX));
-    // The last fixed word, and without a key the body ends there.
-    slot.set_meta(
-        true,
-        slot::RecordMeta {
-            mtime: 0,
-            value_len: u32::MAX,
-            life: Life::NONE,
-        },
-    );
-    slot.set_key(key);
+    slot.set_deadline(Some(u64::MAX));
 }
 
 /// The bytes of an empty region that a store changes, rounded up to whole words.
@@ -463,56 +453,27 @@ fn region_header() -> Vec<Field> {
 
 fn slot_body(geometry: &Geometry) -> Vec<Field> {
     let constants = word_constants(include_str!("../slot.rs"));
-    let places = ["identity", "meta", "key"];
+    let places = ["identity", "deadline"];
     assert!(
         constants.iter().map(|(name, _)| name).eq(places),
         "a word without a row"
     );
-    use slot::word::{IDENTITY, KEY};
-    let identity = |position, key_len, hash| {
+    use slot::word::{DEADLINE, IDENTITY};
+    let identity = |position, units, hash| {
         SlotIdentity {
             position,
-            key_len,
+            units,
             hash,
         }
         .to_word()
     };
+    let deadline_bytes = geometry.body_bytes() - DEADLINE * 8;
     vec![
         bytes("position", IDENTITY, identity(u32::MAX, 0, 0)),
-        bytes("key_len", IDENTITY, identity(0, u16::MAX, 0)),
+        bytes("units", IDENTITY, identity(0, u16::MAX, 0)),
         bytes("hash", IDENTITY, identity(0, 0, u16::MAX)),
-        meta("mtime_a", geometry, false, (u64::MAX, 0, 0)),
-        meta("value_len_a", geometry, false, (0, u32::MAX, 0)),
-        meta("life_a", geometry, false, (0, 0, u32::MAX)),
-        meta("mtime_b", geometry, true, (u64::MAX, 0, 0)),
-        meta("value_len_b", geometry, true, (0, u32::MAX, 0)),
-        meta("life_b", geometry, true, (0, 0, u32::MAX)),
-        field("key", KEY * 8, geometry.body_bytes() - KEY * 8),
+        field("deadline", DEADLINE * 8, deadline_bytes),
     ]
-}
-
-/// The part of a slot's body that storing one field of a meta changes.
-fn meta(
-    name: &str,
-    geometry: &Geometry,
-    which: bool,
-    (mtime, value_len, life): (u64, u32, u32),
-) -> Field {
-    let layout = RegionLayout::new(geometry);
-    let words: Vec<Word> = (0..layout.region_words()).map(|_| Word::new(0)).collect();
-    let meta = slot::RecordMeta {
-        mtime,
-        value_len,
-        life: Life(life),
-    };
-    Region::new(&words, layout, 0).slot(0).set_meta(which, meta);
-    let body = layout.region_words() - geometry.region_slots as usize * geometry.body_bytes() / 8;
-    let mut set = (0..)
-        .zip(&words[body..])
-        .filter(|(_, word)| load(word) != 0);
-    let (at, word) = set.next().unwrap();
-    assert!(set.next().is_none(), "{name} fills one word");
-    bytes(name, at, load(word))
 }
 
 fn record(key_len: u16, value_len: u32) -> Structure {
@@ -876,10 +837,14 @@ fn heap_home() -> Vec<Bits> {
     vec![bits("home", home), bits("whole_from", whole_from.to_word())]
 }
 
+fn link(place: u64, is_gone: bool, tag: u16) -> u64 {
+    let link = Link::new(HeapAddr::from_word(place), tag);
+    link.with_gone(is_gone).0
+}
+
 /// Every word that has a table of bits: its title, its bits, the fields.
 pub(super) fn words() -> Vec<(&'static str, u64, Vec<Bits>)> {
     let place = |segment, unit| HeapAddr { segment, unit }.to_word();
-    let link = |place: u64, which: bool, tag| Link::new(HeapAddr::from_word(place), which, tag).0;
     // Where ones do not fit, the difference to a link without them shows the field.
     let base = link(2, false, 0);
     let superseded = HeaderStateWord(0).with_superseded(true);
@@ -931,7 +896,7 @@ pub(super) fn words() -> Vec<(&'static str, u64, Vec<Bits>)> {
             vec![
                 bits("unit", link(u64::from(u32::MAX), false, 0)),
                 bits("segment", link(segment(u16::MAX) | 2, false, 0) ^ base),
-                bits("which", link(2, true, 0) ^ base),
+                bits("gone", link(2, true, 0) ^ base),
                 bits("tag", link(2, false, 0x7fff) ^ base),
             ],
         ),

@@ -33,7 +33,7 @@ fn stopped_slot_reuse_is_atomic() {
     });
 }
 
-// S5: the meta of the record that is linked is never the one that is stored.
+// S5: a kill may leave the size of the new record beside the link to the old one.
 #[test]
 fn stopped_overwrite_is_atomic() {
     stop_at_every_step(1, fill(5), |cache| {
@@ -44,7 +44,7 @@ fn stopped_overwrite_is_atomic() {
         cache.put(&key(2), b"in between").unwrap();
     };
     stop_at_every_step(1, twice, |cache| {
-        cache.put(&key(2), b"the other meta").unwrap();
+        cache.put(&key(2), b"a value of another size").unwrap();
     });
 }
 
