@@ -230,7 +230,7 @@ impl MmapCache {
 
     fn version_of_bytes(&self, key: &[u8]) -> Result<Option<Version>> {
         Ok(match lookup::peek(&self.handle, key)? {
-            Answer::Found(version) => Some(Version(version)),
+            Answer::Found(found) => Some(Version(found.mtime)),
             Answer::Absent | Answer::Damaged(_) => None,
         })
     }

@@ -54,7 +54,7 @@ pub(super) fn look_up(handle: &Handle, key: &[u8], version: u64) -> Result<Apart
         Stored::Nothing | Stored::Deadline(_) => {}
     }
     Ok(match lookup::peek(handle, key)? {
-        Answer::Found(found) if found == version => Apart::Nothing,
+        Answer::Found(found) if found.mtime == version => Apart::Nothing,
         _ => Apart::Replaced,
     })
 }
@@ -65,7 +65,7 @@ pub(super) fn are_unused(handle: &Handle, key: &[u8]) -> Result<bool> {
     let cache = handle.current()?.0.ids.cache;
     Ok(
         match (stored(handle, cache, key)?, lookup::peek(handle, key)?) {
-            (Stored::Deadline(stored), Answer::Found(version)) => stored.version < version,
+            (Stored::Deadline(stored), Answer::Found(found)) => stored.version < found.mtime,
             (Stored::Deadline(_), Answer::Absent) => true,
             _ => false,
         },

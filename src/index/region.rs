@@ -202,8 +202,8 @@ impl<'a> Region<'a> {
         let (group, body) = (Group::WIDTH as usize, self.layout.body_words as usize);
         let at = self.layout.bodies_at as usize + self.home(hash) * group * body;
         let bodies = &self.words[at..at + group * body];
-        for index in 0..group {
-            prefetch(&bodies[index * body]);
+        for line in bodies.chunks(LINE) {
+            prefetch(&line[0]);
         }
     }
 

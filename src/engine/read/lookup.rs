@@ -382,8 +382,8 @@ pub(crate) fn prefetch_group<K: AsRef<[u8]>>(
     Ok(())
 }
 
-/// Looks a key up without its value and its checksum. Returns its version.
-pub(crate) fn peek(handle: &Handle, key: &[u8]) -> Result<Answer<u64>> {
+/// Looks a key up without its value and its checksum.
+pub(crate) fn peek(handle: &Handle, key: &[u8]) -> Result<Answer<record::RecordHeader>> {
     handle.check_key(key)?;
     search(handle, key, |generation, located, slot, link| {
         let place = link.addr();
@@ -394,7 +394,7 @@ pub(crate) fn peek(handle: &Handle, key: &[u8]) -> Result<Answer<u64>> {
             RecordRead::OtherKey => segment.judge_other(place.unit, handle.options.verify)?,
             outcome => outcome,
         };
-        Ok(judge(&outcome, segment, slot, link, |header| header.mtime))
+        Ok(judge(&outcome, segment, slot, link, |header| header))
     })
 }
 

@@ -408,7 +408,10 @@ pub(crate) fn delete(mutator: &mut Mutator, key: &[u8]) -> WriteResult<bool> {
 fn delete_from(mutator: &mut Mutator, table: &Table, key: &[u8]) -> WriteResult<bool> {
     refuse_if_append_only(mutator)?;
     let hash = mutator.generation.hasher.hash(key);
-    let Some(target) = mutator.find(table, hash, key)? else {
+    let region = mutator.region(table, hash)?;
+    // The position comes while the record does.
+    region.prefetch_home_bodies(hash);
+    let Some(target) = mutator.find_in(region, hash, key)? else {
         forbid_return(mutator, key)?;
         return Ok(false);
     };

@@ -210,7 +210,7 @@ impl ModelThread {
         found
     }
 
-    /// Looks up a key by its slot alone, and returns the number of its value.
+    /// Looks up a key without its value, and returns the number of that.
     pub(super) fn peek(&self, key: &[u8]) -> Option<Number> {
         match self.sound(peek(&self.cache.handle, key))? {
             Answer::Found(meta) => {
