@@ -172,10 +172,18 @@ impl Geometry {
         }
     }
 
+    /// Returns the bytes of a region's access marks, which only a `Cache` has.
+    pub(crate) fn mark_bytes(&self) -> usize {
+        match self.is_cache() {
+            true => self.region_slots as usize,
+            false => 0,
+        }
+    }
+
     /// Returns the bytes of a region: header, control bytes, access marks, links, bodies.
     pub(crate) fn region_bytes(&self) -> usize {
         let slots = self.region_slots as usize;
-        region::HEADER_BYTES + 2 * slots + slots * self.slot_bytes()
+        region::HEADER_BYTES + slots + self.mark_bytes() + slots * self.slot_bytes()
     }
 
     /// Returns whether a region must be rebuilt before it takes another entry: if seven eighths of its

@@ -35,7 +35,8 @@ class Cache:
         if (kind, flags & ~7) != (1, 0) or (variant, flags & 4) not in ((1, 0), (3, 4)) or check != xxh3(b"mmapcache hash check", seed=self.seed):
             raise Corrupt("hash kind, flags, variant or hash check")
         self.body, self.regions = 16 if self.expiring else 8, 4096 + (8 * 2**self.bits + 63) // 64 * 64
-        self.size = 64 + self.slots * (10 + self.body)
+        self.links = 64 + self.slots * (2 if self.expiring else 1)
+        self.size = self.links + self.slots * (8 + self.body)
     def poll(self):  # step 2
         poll = self.index.word(128)
         if poll >> 63 and not os.path.samestat(os.stat(self.path), os.fstat(self.index.file.fileno())):
@@ -75,7 +76,7 @@ class Cache:
         for group in (group % groups for group in range(first, first + groups)):  # steps 4 and 5
             controls = word(region + 64 + 8 * group).to_bytes(8, "little")
             for n in (n for n in range(8) if controls[n] == 0x80 | hash >> 57):
-                link_at = region + 64 + 2 * self.slots + 8 * (8 * group + n)
+                link_at = region + self.links + 8 * (8 * group + n)
                 link = word(link_at)
                 if link & 0xFFFFFFFF > 1 and link >> 49 == hash >> 42 & 0x7FFF:
                     record = self.record(link)
@@ -90,9 +91,9 @@ class Cache:
         slot = at()
         if slot >> 31: return None  # list, step 3
         region, n = self.regions + slot // self.slots * self.size, slot % self.slots
-        read = lambda: (index.word(region), index.word(region + 64 + 2 * self.slots + 8 * n), at())
+        read = lambda: (index.word(region), index.word(region + self.links + 8 * n), at())
         before = stamp, link, again = read()  # step 4
-        known, intent = index.word(region + 64 + 10 * self.slots + n * self.body) & 0xFFFFFFFF, index.word(320)
+        known, intent = index.word(region + self.links + 8 * self.slots + n * self.body) & 0xFFFFFFFF, index.word(320)
         if read() == before and again == slot:  # step 5
             if stamp & 0xFF == 2 and link & 0xFFFFFFFF > 1 and known == position:  # step 6
                 record = self.record(link)

@@ -68,7 +68,7 @@ impl Kind {
         let geometry = Geometry::of(index);
         let region = geometry.region(choices.below(regions(index, geometry)));
         let (slots, body) = (geometry.slots, layout::BODY);
-        let bodies = region.start + 64 + 10 * slots;
+        let bodies = region.start + 64 + 9 * slots;
         let of_index = |at: usize, stride: usize, count: usize, width: usize| Self {
             suffix: "",
             at,
@@ -85,7 +85,7 @@ impl Kind {
                 8,
             ),
             2 => of_index(region.start + 64, 1, slots, 1),
-            3 | 4 => of_index(region.start + 64 + 2 * slots, 8, slots, 8),
+            3 | 4 => of_index(region.start + 64 + slots, 8, slots, 8),
             5 => of_index(bodies, body, slots, 4),
             6 => of_index(bodies + 4, body, slots, 4),
             7 => of_index(bodies + 8 * choices.below(body / 8), body, slots, 8),

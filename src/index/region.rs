@@ -53,9 +53,9 @@ const CONTROLS_AT: usize = HEADER_BYTES / 8;
 
 impl RegionLayout {
     pub(crate) fn new(geometry: &Geometry) -> Self {
-        // Control bytes, then access marks: two bytes a slot.
         debug_assert_eq!(geometry.fault(), None, "the caller checks the geometry");
-        let links_at = CONTROLS_AT as u32 + geometry.region_slots / 4;
+        let bytes = geometry.region_slots as usize + geometry.mark_bytes();
+        let links_at = (CONTROLS_AT + bytes / 8) as u32;
         let layout = Self {
             slots: geometry.region_slots,
             body_words: geometry.body_bytes() as u32 / 8,
@@ -78,6 +78,12 @@ impl RegionLayout {
 
     fn groups(&self) -> usize {
         (self.slots / Group::WIDTH) as usize
+    }
+
+    /// Returns whether there are access marks between control bytes and links.
+    #[inline(always)]
+    fn has_marks(&self) -> bool {
+        self.links_at as usize > CONTROLS_AT + self.groups()
     }
 }
 
@@ -228,28 +234,31 @@ impl<'a> Region<'a> {
         store(&self.words[CONTROLS_AT + at], group.0);
     }
 
-    /// Returns the word of a slot's mark, and the mark's place in it.
+    /// Returns the word of a slot's mark, and the mark's place in it. `None` outside a `Cache`.
     #[inline(always)]
-    fn mark_at(&self, index: u32) -> (&'a Word, u32) {
+    fn mark_at(&self, index: u32) -> Option<(&'a Word, u32)> {
         debug_assert!(index < self.layout.slots, "links are after the marks");
         let at = CONTROLS_AT + self.layout.groups() + (index / Group::WIDTH) as usize;
-        (&self.words[at], index % Group::WIDTH * 8)
+        let word = self.layout.has_marks().then(|| &self.words[at])?;
+        Some((word, index % Group::WIDTH * 8))
     }
 
     /// Returns how often an entry was used, up to [`MARK_MAX`], since it was put or passed over. A
     /// hint: any value is valid.
     #[inline(always)]
     pub(crate) fn mark(&self, index: u32) -> u8 {
-        let (word, shift) = self.mark_at(index);
-        ((load(word) >> shift) as u8).min(MARK_MAX)
+        self.mark_at(index).map_or(0, |(word, shift)| {
+            ((load(word) >> shift) as u8).min(MARK_MAX)
+        })
     }
 
     /// Stores a mark. L3 allows it to readers: a store that undoes one of a neighbour costs a hint.
     #[inline(always)]
     pub(crate) fn set_mark(&self, index: u32, mark: u8) {
-        let (word, shift) = self.mark_at(index);
-        let others = load(word) & !(0xff << shift);
-        store(word, others | u64::from(mark) << shift);
+        if let Some((word, shift)) = self.mark_at(index) {
+            let others = load(word) & !(0xff << shift);
+            store(word, others | u64::from(mark) << shift);
+        }
     }
 
     /// Prefetches the marks of a hash's home group.
@@ -410,6 +419,9 @@ impl<'a> Region<'a> {
     /// keys have the same eight bits.
     #[inline]
     pub(crate) fn remembers(&self, hash: Hash) -> bool {
+        if !self.layout.has_marks() {
+            return false;
+        }
         let home = self.home(hash);
         let marks = Group(load(&self.words[CONTROLS_AT + self.layout.groups() + home]));
         let group = self.group(home);

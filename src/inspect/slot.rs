@@ -294,10 +294,11 @@ impl Slot {
 pub(super) fn offsets(geometry: &Geometry, index: u32) -> [u64; 3] {
     let (slots, index) = (u64::from(geometry.region_slots), u64::from(index));
     let header = HEADER_BYTES as u64;
+    let links = header + slots + geometry.mark_bytes() as u64;
     [
         header + index,
-        header + 2 * slots + 8 * index,
-        header + 10 * slots + geometry.body_bytes() as u64 * index,
+        links + 8 * index,
+        links + 8 * slots + geometry.body_bytes() as u64 * index,
     ]
 }
 

@@ -106,7 +106,7 @@ impl Geometry {
     }
 
     pub(crate) fn region_bytes(&self) -> usize {
-        64 + self.slots * (10 + BODY)
+        64 + self.slots * (9 + BODY)
     }
 
     pub(crate) fn region(&self, number: usize) -> Range<usize> {
@@ -160,8 +160,8 @@ pub(crate) fn slots(index: &[u8]) -> Vec<Slot> {
     for region in regions {
         let at = geometry.region(region).start;
         for slot in 0..geometry.slots {
-            let link_at = at + 64 + 2 * geometry.slots + 8 * slot;
-            let bodies = at + 64 + 10 * geometry.slots;
+            let link_at = at + 64 + geometry.slots + 8 * slot;
+            let bodies = at + 64 + 9 * geometry.slots;
             let body_at = bodies + slot * BODY;
             found.push(Slot {
                 region,

@@ -17,8 +17,8 @@ fn corrupt_slots_are_repaired() {
     let generation = cache.handle.generation.load_full();
     let hash = generation.hasher.hash(expected.keys().next().unwrap());
     let region = region_of(&generation, hash);
-    // After the header, the control bytes and the hash marks come the links.
-    let at = generation.table.region_at(region.number()) + 64 + 32;
+    // After the header and the control bytes come the links.
+    let at = generation.table.region_at(region.number()) + 64 + 16;
     drop((cache, generation));
     open_for_change(scratch.path())
         .write_all_at(&[0x5a; 128], at)
