@@ -217,7 +217,8 @@ impl MmapCache {
         Ok(matches!(lookup::peek(&self.handle, key)?, Answer::Found(_)))
     }
 
-    /// Returns the version of a key's entry. Compares keys, but reads no value and no checksum.
+    /// Returns the version of a key's entry. Compares keys, but reads no value and no checksum: a damaged
+    /// version may be returned, which [`entry`](Self::entry) would notice.
     /// The version is the time of the write, see [`Version`].
     ///
     /// # Errors

@@ -409,3 +409,20 @@ fn headerless_index_is_shown_from_heap() {
         "the library refuses to open it"
     );
 }
+
+// A header of format 1 has some words at other places: they are not reported as damage.
+#[test]
+fn older_header_has_no_problems() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cache");
+    copy_to("v1", &path);
+    let files = CacheFiles::open(&path, None).unwrap();
+    let state = files.state().unwrap();
+    assert_eq!((state.puts, state.overwrites, state.deletes), (29, 1, 1));
+    let problems: Vec<_> = files
+        .problems()
+        .iter()
+        .map(|problem| problem.what)
+        .collect();
+    assert_eq!(problems, [mmapcache::Corruption::HeaderVersion]);
+}

@@ -225,3 +225,71 @@ fn missing_and_newer_indexes_are_refused() {
     let is_newer = matches!(error.kind(), ErrorKind::UnsupportedVersion { found: 3, .. });
     assert!(is_newer, "{error:?}");
 }
+
+// A disk that is not mounted, or an incomplete copy: nothing is replaced.
+#[test]
+fn missing_heap_refuses_the_upgrade() {
+    let copy = Copy::of("v1");
+    fs::rename(
+        with_suffix(&copy.path, ".heap"),
+        with_suffix(&copy.path, ".away"),
+    )
+    .unwrap();
+    let before = copy.image();
+    let error = Upgrade::new(&copy.path).run().unwrap_err();
+    assert!(
+        matches!(error.kind(), ErrorKind::HeapMissing { .. }),
+        "{error:?}"
+    );
+    assert!(copy.image() == before);
+}
+
+// The index knows ids of which no record is left.
+#[test]
+fn given_ids_stay_given() {
+    let copy = Copy::of("v1_labels");
+    // The length of the roster, and one of five positions after the last label.
+    copy.set_word(224, 35);
+    Upgrade::new(&copy.path).run().unwrap();
+    let labels = Labels::open(&copy.path).unwrap();
+    assert_eq!(labels.get_or_intern(b"another").unwrap().number(), 35);
+}
+
+// A count that a kill left too high is no damage, and expires nothing.
+#[test]
+fn high_counts_are_no_damage() {
+    let copy = Copy::of("v1_cache");
+    copy.set_word(192, copy.word(192) + 1);
+    let report = Upgrade::new(&copy.path).run().unwrap().unwrap();
+    assert_eq!((report.dropped, report.unwritten), (0, 1));
+    let cache = Cache::open(&copy.path).unwrap();
+    assert!(cache.get([b'k', 5]).unwrap().is_some());
+}
+
+// The switch that made the index was killed before its roster had its final name.
+#[test]
+fn staged_roster_survives_a_failed_upgrade() {
+    let copy = Copy::of("v1");
+    let [roster, staged] = [".roster", ".roster.new"].map(|suffix| with_suffix(&copy.path, suffix));
+    fs::rename(&roster, staged).unwrap();
+    // The staged index has a directory's name, so the upgrade fails after that.
+    fs::create_dir(with_suffix(&copy.path, ".new")).unwrap();
+    Upgrade::new(&copy.path).run().unwrap_err();
+    assert!(roster.exists());
+}
+
+#[test]
+fn concurrent_upgrades_are_one() {
+    for _ in 0..20 {
+        let copy = Copy::of("v1");
+        let upgraded: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|_| scope.spawn(|| Upgrade::new(&copy.path).run().unwrap()))
+                .collect();
+            let reports = threads.into_iter().map(|thread| thread.join().unwrap());
+            reports.flatten().count()
+        });
+        assert_eq!(upgraded, 1);
+        assert_eq!(MmapCache::open(&copy.path).unwrap().len(), 27);
+    }
+}

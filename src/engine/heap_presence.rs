@@ -143,7 +143,12 @@ pub(crate) fn missing(
     missing_for(generation.header(), names, number, found)
 }
 
-fn missing_for(header: Header<'_>, names: &FileNames, number: u16, found: &'static str) -> Error {
+pub(crate) fn missing_for(
+    header: Header<'_>,
+    names: &FileNames,
+    number: u16,
+    found: &'static str,
+) -> Error {
     ErrorKind::HeapMissing {
         cache: names.cache().to_owned(),
         entries: header.occupied(),
@@ -196,7 +201,7 @@ pub(crate) fn whole_from_tail(header: Header<'_>) {
 
 /// Returns the segments that must be there: from the one that cleaning has come to, before which
 /// nothing is live (H4), up to the last. `None` if the header contradicts itself.
-fn required(header: Header<'_>) -> Option<RangeInclusive<u16>> {
+pub(crate) fn required(header: Header<'_>) -> Option<RangeInclusive<u16>> {
     let (tail, reserved) = (header.tail(), header.reserved());
     let oldest = header.checked_oldest()?;
     let is_place =

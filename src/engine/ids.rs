@@ -334,7 +334,8 @@ pub(crate) fn skip_copied(fresh: &mut Mutator, given: u64) -> WriteResult<()> {
     Ok(())
 }
 
-fn skip_to(generation: &Generation, roster_len: u64) -> WriteResult<()> {
+/// Leaves out the ids up to a length of the roster; of a cache without ids, does nothing.
+pub(crate) fn skip_to(generation: &Generation, roster_len: u64) -> WriteResult<()> {
     let header = generation.header();
     let mut counters = header.counters();
     if KeyPolicy::of(generation) == KeyPolicy::WithIds && roster_len > counters.roster_len {

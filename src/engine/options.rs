@@ -80,7 +80,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// 24 bytes of key make the body of a slot one cache line of 64 bytes.
+    /// The default for new caches.
     const MAX_SEGMENT_BYTES: u64 = 1 << 30;
 
     /// Returns the default options; each setter states its default.

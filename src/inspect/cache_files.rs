@@ -390,8 +390,8 @@ impl CacheFiles {
     /// the scan ends if it returns false. Calls `entry` with key length, value length and version of
     /// every entry; in an id cache the value length is 0, and the version is the number of the key.
     ///
-    /// Reads the whole index once, a MiB at a time, and each record's header by itself: a million entries
-    /// take about TIME s from the page cache. Takes no lock. While a process writes, the counts
+    /// Reads the whole index once, a MiB at a time, and each record's header by itself, one system
+    /// call an entry. Takes no lock. While a process writes, the counts
     /// are of different moments, and valid slots can look invalid: see [`IndexScan::consistent`]. Keeps
     /// 16 bytes for each region and 48 for each segment.
     ///

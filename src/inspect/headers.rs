@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::engine::Problem;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::index::{IndexHeader as DiskHeader, PAGE};
+use crate::format::index::{IndexHeader as DiskHeader, PAGE, rearrange_from_1};
 use crate::index::header::Header;
 use crate::index::redo::WORDS;
 use crate::os::file_names::{FileNames, Stage};
@@ -55,13 +55,17 @@ impl Headers {
             .metadata()
             .map_err(Error::io(&path, "read the size of the file"))?
             .len();
-        let words: Vec<Word> = file_reader::words(&page).collect();
+        let header = page
+            .get(..size_of::<DiskHeader>())
+            .map(|bytes| IndexHeader::decode(&bytemuck::pod_read_unaligned(bytes)));
+        let mut words: Vec<Word> = file_reader::words(&page).collect();
+        if words.len() == WORDS && header.as_ref().is_some_and(|header| header.version == 1) {
+            rearrange_from_1(&mut words);
+        }
         let mut headers = Self {
             len,
             consistent,
-            header: page
-                .get(..size_of::<DiskHeader>())
-                .map(|bytes| IndexHeader::decode(&bytemuck::pod_read_unaligned(bytes))),
+            header,
             state: Header::new(&words).map(IndexState::decode),
             files,
             problems: Vec::new(),

@@ -420,7 +420,7 @@ impl<'a> Cursor<'a> {
     #[inline(always)]
     fn fast_path(&mut self, position: u32, with_value: bool) -> Attempt<u64> {
         if !with_value {
-            // Most keys are read from slots, which the slow path does as fast.
+            // The slow path reads no values.
             return Attempt::Retry;
         }
         let generation = &*self.generation;

@@ -66,8 +66,9 @@ pub(crate) enum Damage {
     /// The files are copies: filler records replace all of it. Before the end of the heap it is
     /// damaged; after it, it was written during the copy.
     Copied(HeapAddr),
-    /// From this place on, what a killed writer left of a record. All before it is complete.
-    Unfinished(HeapAddr),
+    /// From this place on, what a killed writer left of a record. All before it is complete, and so many
+    /// roster positions were used: ids too, of which nothing may be left.
+    Unfinished(HeapAddr, u64),
     /// They are left as they are, for inspection.
     Unknown,
 }
@@ -92,7 +93,8 @@ impl Damage {
     pub(crate) fn was_never_written(self, place: HeapAddr) -> bool {
         matches!(
             self,
-            Self::NeverWritten(from) | Self::Copied(from) | Self::Unfinished(from) if place >= from
+            Self::NeverWritten(from) | Self::Copied(from) | Self::Unfinished(from, _)
+                if place >= from
         )
     }
 
@@ -180,10 +182,12 @@ pub(crate) fn refill(
     let all = fresh.names.segment_numbers()?;
     let highest = all.last().copied().unwrap_or(0);
     let salvage = read_heap(fresh, highest, damage, old, progress)?;
-    let is_complete = matches!(damage, Damage::Unfinished(_)) && salvage.stretches == 0;
-    if !is_complete {
+    match damage {
+        Damage::Unfinished(_, given) if salvage.stretches == 0 => {
+            ids::skip_to(&fresh.generation, given)?;
+        }
         // Keys may have ids that the heap does not tell.
-        ids::give_up_reserved(&fresh.generation)?;
+        _ => ids::give_up_reserved(&fresh.generation)?,
     }
     heap_end::rotate(fresh, 0)?;
     heap_presence::whole_from_tail(fresh.generation.header());
@@ -367,7 +371,7 @@ fn close_gap(segment: &Segment, from: u32, to: u32) -> Result<()> {
 
 /// Removes the files of segments of which neither the header nor any record came to the disk.
 /// Between the others, cleaning would take them for damage.
-fn remove_unwritten(fresh: &Mutator, damage: Damage) -> Result<()> {
+pub(crate) fn remove_unwritten(fresh: &Mutator, damage: Damage) -> Result<()> {
     for number in fresh.names.segment_numbers()? {
         let path = fresh.names.segment(number, Stage::Final);
         let unknown = damage.is_cleared(first_place(number))

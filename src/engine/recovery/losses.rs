@@ -31,7 +31,8 @@ pub struct Recovery {
     /// [`Stats::dropped`](crate::Stats::dropped) counts them too.
     pub dropped: u64,
     /// Entries of the old index whose records were not synced and not written before a power loss. They
-    /// are not damage.
+    /// are not damage. An entry counts, too, that cleaning had copied, and that has its older record
+    /// again because the copy was not written.
     pub unwritten: u64,
     /// Bytes that should hold records and do not verify.
     pub damaged_bytes: u64,

@@ -33,7 +33,7 @@ use crate::engine::heap_presence;
 use crate::engine::locking::{acquire, lock_creation};
 use crate::engine::options::Options;
 use crate::engine::progress::Progress;
-use crate::engine::recovery::from_heap::{Damage, Salvage, refill};
+use crate::engine::recovery::from_heap::{Damage, Salvage, refill, remove_unwritten};
 use crate::engine::staging::{DiscardOnPanic, discard_listed, finish_renames};
 use crate::engine::switch::{self, Heap, commit, give_up, map_all};
 use crate::engine::verify::{self, checks::VerifyReport};
@@ -146,6 +146,8 @@ struct Old {
     page: Option<MappedWords>,
     sealed: Option<IndexHeader>,
     access: Option<Access>,
+    /// Device and inode.
+    inode: (u64, u64),
     /// The first page of an index of format 1, with the words where they are now.
     rearranged: Option<Vec<Word>>,
 }
@@ -295,7 +297,10 @@ impl<'a> Repair<'a> {
         let deadline = LockDeadline::new(self.options.lock_timeout);
         let old = Old::lock(names, &deadline, self.version)?;
         let segments = survey(names)?;
-        let identity = identify(names, &old, &segments)?;
+        let identity = match self.version {
+            VERSION => identify(names, &old, &segments)?,
+            _ => old.identity_with_heap(names, &segments)?,
+        };
         for found in segments.iter().filter(|found| identity.owns(&found.header)) {
             // A committed switch has left them: gives them their final names.
             if found.stage == Stage::New {
@@ -303,6 +308,17 @@ impl<'a> Repair<'a> {
                 refuse_foreign(&target, SegmentHeader::MAGIC)?;
                 files::rename(&names.segment(found.number, Stage::New), &target)?;
             }
+        }
+        let roster = names.roster(Stage::New);
+        let is_current = |old: &IndexHeader| -> Result<bool> {
+            let found = read_sealed::<RosterHeader>(&roster)?;
+            Ok(found.is_some_and(|found| found.roster_id == old.roster_id))
+        };
+        if let Some(header) = &old.sealed
+            && self.version != VERSION
+            && is_current(header)?
+        {
+            files::rename(&roster, &names.roster(Stage::Final))?;
         }
         discard_listed(names)?;
         let guard = DiscardOnPanic::new(names);
@@ -331,7 +347,7 @@ impl<'a> Repair<'a> {
             return Err(heap_presence::missing_all(
                 &fresh.generation,
                 names,
-                old.header(),
+                old.totals(),
             ));
         }
         let numbers: Vec<u16> = fresh
@@ -339,21 +355,28 @@ impl<'a> Repair<'a> {
             .segments()
             .map(|found| found.number())
             .collect();
+        let damage = self.damage(old)?;
         let salvage = self
-            .fill(&mut fresh, self.damage(old)?)
+            .fill(&mut fresh, damage)
             .map_err(|stop| give_up(stop, &fresh))?;
+        if damage != Damage::Unknown {
+            remove_unwritten(&fresh, damage)?;
+        }
         let entries = fresh.generation.header().occupied();
         let entries_before = old.sealed.and(old.header()).map(|header| header.occupied());
-        let dropped = entries_before.map_or(salvage.stretches, |before| {
+        let missing: Vec<u16> = (numbers[0]..numbers[numbers.len() - 1])
+            .filter(|number| !numbers.contains(number))
+            .collect();
+        let fewer = entries_before.map_or(salvage.stretches, |before| {
             // No table has room for more.
             let before = if before > 1 << 31 { entries } else { before };
             before.saturating_sub(entries)
         });
+        // A kill or a power loss may have left a count that is too high: that is no damage.
+        let is_damaged = damage == Damage::Unknown || salvage.stretches > 0 || !missing.is_empty();
+        let (dropped, unwritten) = if is_damaged { (fewer, 0) } else { (0, fewer) };
         publish::count_dropped(fresh.generation.header(), dropped);
         publish::count_recovery(fresh.generation.header());
-        let missing: Vec<u16> = (numbers[0]..numbers[numbers.len() - 1])
-            .filter(|number| !numbers.contains(number))
-            .collect();
         if !missing.is_empty() {
             cache_words::distrust_all(fresh.generation.header());
         }
@@ -363,7 +386,7 @@ impl<'a> Repair<'a> {
             entries,
             entries_before,
             dropped,
-            unwritten: 0,
+            unwritten,
             records: salvage.records,
             damaged_bytes: salvage.damaged_bytes,
             rewritten: false,
@@ -378,11 +401,14 @@ impl<'a> Repair<'a> {
     fn damage(&self, old: &Old) -> Result<Damage> {
         Ok(match old.totals() {
             Some(header) if self.version != VERSION => {
-                let lost_power = header.is_dirty() && header.written_under() != boot_id::id()?;
-                match lost_power {
-                    true if header.is_flushed() => Damage::NeverWritten(header.synced_to()),
-                    true => Damage::NeverWritten(HeapAddr::from_word(0)),
-                    false => Damage::Unfinished(header.tail()),
+                let is_here = old.is_of_this_boot(header)?;
+                match (header.is_dirty() && !is_here, header.is_flushed()) {
+                    (true, _) if header.is_copied(boot_id::id()?, old.inode) => {
+                        Damage::Copied(header.tail())
+                    }
+                    (true, true) => Damage::NeverWritten(header.synced_to()),
+                    (true, false) => Damage::NeverWritten(HeapAddr::from_word(0)),
+                    (false, _) => Damage::Unfinished(header.tail(), header.counters().roster_len),
                 }
             }
             _ => Damage::Unknown,
@@ -469,6 +495,7 @@ impl Old {
                 page,
                 sealed: None,
                 access: Some(access),
+                inode,
                 rearranged: None,
             };
             // A damaged index does not say which of the two locks its writers use: takes both.
@@ -514,6 +541,33 @@ impl Old {
     fn header(&self) -> Option<Header<'_>> {
         let words = self.page.as_ref()?.first();
         Header::new(words)
+    }
+
+    /// Returns the identity that a valid index has, if the heap that it needs is there.
+    fn identity_with_heap(&self, names: &FileNames, segments: &[Found]) -> Result<Identity> {
+        let identity = self.sealed.as_ref().and_then(Identity::of_index);
+        let (Some(identity), Some(header)) = (identity, self.totals()) else {
+            let path = names.index(Stage::Final);
+            return Err(Error::corrupted(&path, Corruption::HashCheck, 0));
+        };
+        let is_there = |number: u16| {
+            let mut owned = segments.iter().filter(|found| identity.owns(&found.header));
+            owned.any(|found| found.number == number)
+        };
+        let counters = header.counters();
+        let is_empty = counters.occupied == 0 && counters.live == 0;
+        let is_explained = is_empty || header.is_dirty() && !self.is_of_this_boot(header)?;
+        let required = heap_presence::required(header).unwrap_or(0..=0);
+        match required.into_iter().find(|&number| !is_there(number)) {
+            Some(number) if !is_explained => {
+                Err(heap_presence::missing_for(header, names, number, "nothing"))
+            }
+            _ => Ok(identity),
+        }
+    }
+
+    fn is_of_this_boot(&self, header: Header<'_>) -> Result<bool> {
+        Ok(header.is_from_here(boot_id::id()?, self.inode))
     }
 
     /// Returns the header's words that the new index continues, where this format has them.

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::VERSION;
 use crate::format::index::IndexHeader;
 use crate::os::file_names::{FileNames, Stage};
@@ -25,8 +25,9 @@ const OLDER: u32 = 1;
 ///
 /// Reads the heap once, and makes a new index and a new roster from it; the heap stays as it is, with
 /// all values, versions and ids. One rename makes the new index current, so an upgrade that fails or is
-/// killed has changed nothing. It waits for a writer of the older release. Readers of that release read
-/// on in what they have open, and their next opening fails.
+/// killed leaves the old one in use. It waits for a writer of the older release. Processes that have the
+/// cache open by that release get [`ErrorKind::UnsupportedVersion`](crate::ErrorKind::UnsupportedVersion)
+/// from their next call.
 ///
 /// Entries that a `Cache` has evicted, and not removed by a caller, may be there again, as after a
 /// repair.
@@ -81,6 +82,8 @@ impl<'a> Upgrade<'a> {
     ///   release.
     /// - [`ErrorKind::Locked`](crate::ErrorKind::Locked) if a writer holds the lock for longer than the
     ///   timeout.
+    /// - [`ErrorKind::HeapMissing`](crate::ErrorKind::HeapMissing) if a segment of the heap is not at its
+    ///   path.
     /// - The other errors of [`Repair::run`].
     pub fn run(self) -> Result<Option<RepairReport>> {
         let names = FileNames::resolve(&self.path, self.options.heap_path.as_deref())?;
@@ -93,14 +96,26 @@ impl<'a> Upgrade<'a> {
         {
             return match read_version::<IndexHeader>(&index, VERSION)? {
                 Some(_) => Ok(None),
-                None => Err(crate::error::ErrorKind::NotFound.at(&index)),
+                None => Err(ErrorKind::NotFound.at(&index)),
             };
         }
         let mut repair = Repair::of_version(&self.path, OLDER)
             .options(&self.options)
             .on_progress(self.progress);
-        repair.rebuild(&names).map(Some)
+        match repair.rebuild(&names) {
+            // Another process has upgraded it.
+            Err(error) if is_current(&error) => Ok(None),
+            rebuilt => rebuilt.map(Some),
+        }
     }
+}
+
+/// Returns whether an index was refused because it has the format of this release.
+fn is_current(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::UnsupportedVersion { found: VERSION, .. }
+    )
 }
 
 impl fmt::Debug for Upgrade<'_> {

@@ -13,7 +13,7 @@ use crate::os::files;
 use crate::engine::clean::{reclaim, state};
 use crate::engine::write::mutator::{Abort, At, Mutator, Target, WriteResult, old_bytes};
 use crate::engine::write::session::Session;
-use crate::engine::write::{durability, heap_end, put};
+use crate::engine::write::{durability, heap_end, publish, put};
 
 /// Removes all entries. On a full disk readers see some of them removed before others, and a kill or
 /// a power loss during that leaves those that were not removed yet.
@@ -77,6 +77,8 @@ pub(crate) fn remove_entries(mutator: &mut Mutator) -> WriteResult<()> {
         }
         put::drop_entry(&generation, &target, old_bytes(&generation, &target)?)?;
     }
+    // A size in a slot may be of a record that a killed writer did not link.
+    publish::set_live(generation.header(), 0);
     if generation.header().occupied() > 0 {
         let what = Corruption::EntryUnlisted;
         return Err(Abort::Recover(what, At::Word(word::COUNTERS)));

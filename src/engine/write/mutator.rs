@@ -306,6 +306,7 @@ impl Mutator {
         key: &[u8],
     ) -> WriteResult<Option<Target<'t>>> {
         debug_assert!((1..=MAX_KEY).contains(&key.len()), "the caller checks keys");
+        let mut damaged = None;
         for (index, slot, link) in region.probe(hash) {
             let unit = link.addr().unit;
             let identity = || slot.identity();
@@ -329,16 +330,19 @@ impl Mutator {
                     continue;
                 }
             };
-            let region = region.number();
-            return Ok(Some(Target {
-                region,
+            let target = Target {
+                region: region.number(),
                 index,
                 slot,
                 link,
                 record,
-            }));
+            };
+            if target.record.is_some() {
+                return Ok(Some(target));
+            }
+            damaged.get_or_insert(target);
         }
-        Ok(None)
+        Ok(damaged)
     }
 
     /// Refuses to report a key as absent if its entry may be in a missing segment.

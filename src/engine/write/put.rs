@@ -362,9 +362,12 @@ pub(crate) fn relink(target: &Target<'_>, place: HeapAddr, record: &record::Reco
     // S5: hints, stored at any time. Records of one size follow each other often: then no line of the
     // body is touched.
     let units = record.slot_units();
-    if target.record.map(|old| old.slot_units()) != Some(units) {
+    let old = target.record.filter(|old| old.is_short());
+    if old.map(|old| old.slot_units()) != Some(units) {
         let identity = target.slot.identity();
-        target.slot.set_identity(SlotIdentity { units, ..identity });
+        if identity.units != units {
+            target.slot.set_identity(SlotIdentity { units, ..identity });
+        }
     }
     target.slot.set_deadline(record.deadline());
     // S1: published last.
