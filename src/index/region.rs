@@ -349,6 +349,25 @@ impl<'a> Region<'a> {
         }
     }
 
+    /// Returns whether a slot on the path of a hash has an entry and a control byte that says otherwise,
+    /// which only damage leaves (S3): the entry, and those after it on the path, are hidden.
+    pub(crate) fn hides_entry(&self, hash: Hash) -> bool {
+        let mut at = self.home(hash);
+        for _ in 0..self.layout.groups() {
+            let group = self.group(at);
+            for within in group.vacant() {
+                if self.link(at as u32 * Group::WIDTH + within).is_entry() {
+                    return true;
+                }
+            }
+            if group.empty().any() {
+                return false;
+            }
+            at = (at + 1) & (self.layout.groups() - 1);
+        }
+        false
+    }
+
     /// Returns what the links say about a record that has a key of this hash. `end` is after it.
     ///
     /// Reads links only, of which eight share a cache line, and no control byte. A link that was never

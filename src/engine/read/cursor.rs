@@ -611,10 +611,8 @@ impl<'a> Cursor<'a> {
             segment.read_any(place.unit, &mut self.key, value)?
         } else {
             match segment.read_key(place.unit, &mut self.key)? {
-                Some(header) if !header.is_short() && header.slot_units() == identity.units => {
-                    Some(header)
-                }
-                // The checksum of a short record costs no other cache line.
+                Some(header) if header.slot_units() == identity.units => Some(header),
+                // One of the two is damaged, or of a killed writer.
                 _ => {
                     self.key.clear();
                     segment.read_any(place.unit, &mut self.key, None)?

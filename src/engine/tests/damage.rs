@@ -151,6 +151,32 @@ fn corrupt_segments_count_as_present() {
     assert_clean(&cache);
 }
 
+// S3: a control byte that says that a slot is vacant hides its entry, and those after it. Without a
+// recovery their keys would get second entries, and the old values come back with the next split.
+#[test]
+fn corrupt_control_bytes_hide_no_entry() {
+    for control in [0x00, 0x01, 0x4e] {
+        let scratch = scratch();
+        let cache = scratch.open(&options());
+        for i in 0..12_u32 {
+            cache.put(&i.to_le_bytes(), b"old").unwrap();
+        }
+        let generation = cache.handle.generation.load_full();
+        let hash = generation.hasher.hash(&3_u32.to_le_bytes());
+        let region = region_of(&generation, hash);
+        let (index, _, _) = region.probe(hash).next().unwrap();
+        let at = generation.table.region_at(region.number()) + 64 + u64::from(index);
+        drop(generation);
+        let file = std::fs::File::options().write(true).open(scratch.path());
+        file.unwrap().write_all_at(&[control], at).unwrap();
+        assert_eq!(cache.get(&3_u32.to_le_bytes()).unwrap(), None);
+        cache.put(&3_u32.to_le_bytes(), b"new").unwrap();
+        assert_eq!(cache.len(), 12);
+        assert_eq!(cache.get(&3_u32.to_le_bytes()).unwrap().unwrap(), b"new");
+        assert_clean(&cache);
+    }
+}
+
 // An entry with a corrupt roster position is not lost when its region is rebuilt.
 #[test]
 fn corrupt_position_keeps_its_entry() {

@@ -342,6 +342,11 @@ impl Mutator {
             }
             damaged.get_or_insert(target);
         }
+        if damaged.is_none() && region.hides_entry(hash) {
+            // The key may have an entry there: a second one would bring its value back one day.
+            let at = At::Index(self.generation.table.region_at(region.number()));
+            return Err(Abort::Recover(Corruption::EntryWithoutControl, at));
+        }
         Ok(damaged)
     }
 

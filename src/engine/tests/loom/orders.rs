@@ -75,7 +75,7 @@ fn noticed(weakened: &[OrderingSite]) -> Option<(&'static str, String)> {
 }
 
 /// Orderings that no model notices if they alone are left out, with the reason.
-const IMPLIED: [(&str, &str); 17] = [
+const IMPLIED: [(&str, &str); 20] = [
     (
         "Reservation::write release_fence",
         "the link of an overwrite, and the redo record of any other change, is a release of its own",
@@ -89,6 +89,18 @@ const IMPLIED: [(&str, &str); 17] = [
         "Header::poll acquire",
         "a directory entry older than the depth costs a miss another attempt, after a fence, and a \
          hit needs no validation",
+    ),
+    (
+        "Header::set_poll publish",
+        "as for `Header::poll`: what it orders costs a miss another attempt",
+    ),
+    (
+        "Slot::link acquire",
+        "a listing reads the record after the fence by which it validates the slot",
+    ),
+    (
+        "Slot::set_link publish",
+        "the record has a fence of its own, and so has the redo record",
     ),
     (
         "Header::roster_len acquire",
