@@ -275,6 +275,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicU64};
 
     use super::*;
+    use crate::sync::count::NUMBERS_IN_TEST;
 
     /// A value that counts the living ones, and that is not what it was after its end.
     struct Counted<'a> {
@@ -298,6 +299,7 @@ mod tests {
 
     #[test]
     fn replaced_values_are_dropped() {
+        let _own = NUMBERS_IN_TEST.lock();
         let living = AtomicU64::new(0);
         let cell = HazardCell::new(Counted::new(&living, 0));
         for number in 1..100 {
@@ -312,6 +314,7 @@ mod tests {
     // L7: the value stays as long as its reader, which cannot read another one at the same time.
     #[test]
     fn value_outlives_its_reader() {
+        let _own = NUMBERS_IN_TEST.lock();
         let living = AtomicU64::new(0);
         let cell = HazardCell::new(Counted::new(&living, 1));
         let read = cell.read(|value| {
@@ -331,6 +334,7 @@ mod tests {
 
     #[test]
     fn slot_is_free_after_a_panic() {
+        let _own = NUMBERS_IN_TEST.lock();
         let cell = HazardCell::new(7);
         let read = || cell.read(|_| std::panic::resume_unwind(Box::new(())));
         assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)).is_err());
@@ -340,6 +344,7 @@ mod tests {
     // More threads than there are slots.
     #[test]
     fn readers_see_no_dropped_value() {
+        let _all = NUMBERS_IN_TEST.lock();
         const THREADS: usize = THREAD_NUMBERS + 9;
         let (living, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
         let cell = HazardCell::new(Counted::new(&living, 0));

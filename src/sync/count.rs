@@ -9,6 +9,10 @@ pub(crate) use std::sync::atomic::AtomicU64 as Count;
 #[cfg(not(loom))]
 pub(crate) use thread_numbers::thread_number;
 
+/// Held by tests that need a number, or take all.
+#[cfg(test)]
+pub(crate) static NUMBERS_IN_TEST: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
 /// Numbers that threads can own; see [`thread_number`].
 pub(crate) const THREAD_NUMBERS: usize = 63;
 
@@ -108,6 +112,7 @@ mod thread_numbers {
 
         #[test]
         fn living_threads_own_different_numbers() {
+            let _all = crate::sync::count::NUMBERS_IN_TEST.lock();
             let barrier = std::sync::Barrier::new(100);
             let mut numbers: Vec<_> = std::thread::scope(|scope| {
                 let number = || {
