@@ -2,6 +2,7 @@
 //!
 //! `tests/golden/v1`, `v1_labels` and `v1_cache` are from the last release with that format.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::disallowed_methods, reason = "files are moved by hand")]
 
 mod golden_files;
 
