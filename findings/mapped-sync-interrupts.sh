@@ -2,13 +2,13 @@
 # Linux on x86-64: a sync of a mapped file interrupts the other processors of the process once for each
 # page that was stored to, unless the pages are taken out of the mapping first.
 #
-# Seen on: Linux 6.18.44 (x86-64), ext4, Python 3.11.2 of Debian 12.
+# Seen on: Linux 6.18.44 (x86-64), ext4, Python 3.11.7.
 #
 # A thread that calls `fdatasync` in the background is expected to cost the other threads nothing but
 # bandwidth of the disk. But before the kernel writes a page of a mapped file it makes the page clean in
 # the page tables of each process that maps it, page by page, and each time tells the processors that
 # run other threads of that process to forget the old entry: an interrupt for each 4 KiB. Here 16,384
-# pages cause about 16,000 interrupts of a thread that does something else. After
+# pages cause some 10,000 interrupts of a thread that does something else. After
 # `madvise(MADV_DONTNEED)` on the same (shared) mapping, which gives up whole ranges of entries at once
 # and loses nothing, since the page cache keeps the pages, the same sync causes next to none.
 #

@@ -10,7 +10,7 @@ pub(crate) use std::sync::atomic::AtomicU64 as Count;
 pub(crate) use thread_numbers::thread_number;
 
 /// Held by tests that need a number, or take all.
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 pub(crate) static NUMBERS_IN_TEST: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
 /// Numbers that threads can own; see [`thread_number`].
