@@ -243,6 +243,17 @@ fn missing_heap_refuses_the_upgrade() {
         "{error:?}"
     );
     assert!(copy.image() == before);
+    // The last of two segments alone is away.
+    let copy = Copy::of("v1");
+    for at in [RESERVED, TAIL] {
+        copy.set_word(at, 1 << 32 | 16);
+    }
+    let before = copy.image();
+    let error = Upgrade::new(&copy.path).run().unwrap_err();
+    let names_it = error.path() == Some(&with_suffix(&copy.path, ".heap.1"));
+    let is_missing = matches!(error.kind(), ErrorKind::HeapMissing { .. });
+    assert!(is_missing && names_it, "{error:?}");
+    assert!(copy.image() == before);
 }
 
 // The index knows ids of which no record is left.
