@@ -89,7 +89,7 @@ fn python(dir: &Path) -> Option<PathBuf> {
 }
 
 fn key(number: usize) -> Vec<u8> {
-    // Some are longer than the inline key.
+    // Of many lengths.
     format!("key {number}{}", "-".repeat(number % 50)).into_bytes()
 }
 

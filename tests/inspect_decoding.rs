@@ -426,3 +426,20 @@ fn older_header_has_no_problems() {
         .collect();
     assert_eq!(problems, [mmapcache::Corruption::HeaderVersion]);
 }
+
+#[test]
+fn upgrade_replaces_the_older_index() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cache");
+    copy_to("v1", &path);
+    let refused = run(&path, &["verify"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("mmapcache-inspect upgrade"));
+    let first = json(&path, &["upgrade", "--json"]);
+    assert_eq!(
+        (&first["upgraded"], &first["entries"]),
+        (&true.into(), &27.into())
+    );
+    assert_eq!(run(&path, &["verify"]).status.code(), Some(0));
+    assert_eq!(json(&path, &["upgrade", "--json"])["upgraded"], false);
+}

@@ -157,7 +157,7 @@ fn upgraded_labels_keep_their_ids() {
     assert!(labels.verify().run().unwrap().is_clean());
 }
 
-// Deadlines, tags, negative entries and counts stay.
+// Deadlines, tags and counts stay.
 #[test]
 fn upgraded_cache_keeps_its_terms() {
     let copy = Copy::of("v1_cache");

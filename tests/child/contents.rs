@@ -21,7 +21,7 @@ impl Random {
     }
 }
 
-/// Returns a permanent key. Every second one is longer than the inline key.
+/// Returns a permanent key. Every second one is longer.
 pub(crate) fn staying(number: u64) -> String {
     key("stays", number)
 }
