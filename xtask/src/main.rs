@@ -27,7 +27,7 @@ Tasks, each with the arguments that it takes:
   bench [NAME [ARG...]]       a benchmark, `ratio` if not named; `dict` measures beside the Python
                               package persidict, `inspect` the program beside `cat`
   compare [ARG...]            the comparison with other stores; arguments go to cargo run
-  compare goals [ARG...]      the goals for reading, or those that `--only-goal` names
+  compare goals [writing]     the goals for reading or for writing, or those that `--only-goal` names
   compare caches [ARG...]     the comparison of `Cache` with other caches; installs diskcache for it
   platforms                   what compiles where, and the one error elsewhere
   features                    each feature builds alone, and the engine without any

@@ -72,15 +72,21 @@ fn beside_persidict(arguments: &[String]) -> Result {
     run(bench.arg(python).args(arguments))
 }
 
-/// The stores that the goals for reading, and for several writers, name.
-const RIVALS: &str = "kyoto,lmdb,tdb";
+/// The stores that the goals for reading name.
+const READING: &str = "kyoto,lmdb,tdb";
+/// Those that the goals for writing name.
+const WRITING: &str = "kyoto,lmdb,tdb,tkrzw";
 
 pub(crate) fn compare(arguments: &[String]) -> Result {
     let manifest = "run --release --manifest-path benches/compare/Cargo.toml";
     match arguments.first().map(String::as_str) {
         Some("caches") => caches(manifest, arguments),
         Some("goals") => {
-            let goals = format!("{manifest} --features {RIVALS} -- --goals");
+            let rivals = match arguments.get(1).map(String::as_str) {
+                Some("writing") => WRITING,
+                _ => READING,
+            };
+            let goals = format!("{manifest} --features {rivals} -- --goals");
             run(cargo(&goals).args(&arguments[1..]))
         }
         _ => run(cargo(manifest).args(arguments)),

@@ -1,16 +1,18 @@
-//! Curves over the number of entries and over the size of values, as hand-written SVG.
+//! Curves over the number of entries, over the size of values, and over the number of writers, as
+//! hand-written SVG.
 //!
-//! May call `report` for results, `series` for sizes, and `stores` for names.
+//! May call `report` for results, `series` for sizes, `stores` and `workload` for names.
 
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
 use crate::plan::Size;
-use crate::report::{Results, shown};
+use crate::report::{Results, USUAL, shown};
 use crate::series::{BY_ENTRIES, BY_VALUE};
 use crate::store::Result;
 use crate::stores::{self, ALL, LIMIT};
+use crate::workload::writers::{WRITERS, named};
 
 const GROWTH: &[(&str, &str)] = &[
     ("get", "get of a key that is there, independent keys"),
@@ -42,46 +44,104 @@ struct Curve {
     points: Vec<(f64, f64)>,
 }
 
-/// Writes a file for each picture that has figures. Returns the lines of Markdown that show them.
+/// Writes a file for each picture over sizes that has figures. Returns the lines of Markdown that show
+/// them.
 pub(crate) fn draw(results: &Results<'_>, dir: &Path) -> Result<String> {
-    fs::create_dir_all(dir)?;
     let mut markdown = String::new();
-    let mut picture = |file: &str, title: &str, axis: &Axis, figure: &str| -> Result<()> {
-        let curves = curves(results, axis, figure);
-        // One place makes no curve.
-        if curves.iter().any(|curve| curve.points.len() > 1) {
-            fs::write(dir.join(format!("{file}.svg")), svg(title, axis, &curves))?;
-            let _ = writeln!(markdown, "![{title}](benchmarks/{file}.svg)\n");
-        }
+    let mut picture = |file: &str, title: &str, axis: &Axis| -> Result<()> {
+        markdown.push_str(&draw_one(results, dir, (file, title), axis)?);
         Ok(())
     };
-    let by_entries = Axis::new("entries", BY_ENTRIES, |size| size.entries as f64);
     for (figure, title) in GROWTH {
+        let entries = |size: &Size| size.entries as f64;
+        let axis = Axis::of_sizes("entries", BY_ENTRIES, entries, figure);
         let title = format!("{title}, nanoseconds");
-        picture(&format!("growth_{figure}"), &title, &by_entries, figure)?;
+        picture(&format!("growth_{figure}"), &title, &axis)?;
     }
-    let by_value = Axis::new("bytes of a value", BY_VALUE, |size| size.value as f64);
-    let title = "get over the size of values, nanoseconds";
-    picture("values_get", title, &by_value, "get")?;
+    let length = |size: &Size| size.value as f64;
+    let axis = Axis::of_sizes("bytes of a value", BY_VALUE, length, "get");
+    picture(
+        "values_get",
+        "get over the size of values, nanoseconds",
+        &axis,
+    )?;
     Ok(markdown)
+}
+
+/// As [`draw`], for pictures over the number of writers.
+pub(crate) fn draw_writers(results: &Results<'_>, dir: &Path) -> Result<String> {
+    let mut markdown = String::new();
+    for how in ["processes", "threads"] {
+        let file = format!("writers_{how}");
+        let title = format!("{how} overwrite at once, nanoseconds for each overwrite of all");
+        let axis = Axis::of_writers(how);
+        markdown.push_str(&draw_one(results, dir, (&file, &title), &axis)?);
+    }
+    Ok(markdown)
+}
+
+/// Writes a picture, unless no store has figures at two places: one makes no curve. Returns the line
+/// of Markdown that shows it.
+fn draw_one(
+    results: &Results<'_>,
+    dir: &Path,
+    (file, title): (&str, &str),
+    axis: &Axis,
+) -> Result<String> {
+    let curves = curves(results, axis);
+    if !curves.iter().any(|curve| curve.points.len() > 1) {
+        return Ok(String::new());
+    }
+    fs::create_dir_all(dir)?;
+    fs::write(dir.join(format!("{file}.svg")), svg(title, axis, &curves))?;
+    Ok(format!("![{title}](benchmarks/{file}.svg)\n\n"))
 }
 
 /// What the horizontal axis shows.
 struct Axis {
     title: &'static str,
-    places: Vec<(f64, Size)>,
+    places: Vec<Place>,
+}
+
+/// A number on the horizontal axis, and the figure that is shown above it.
+struct Place {
+    number: f64,
+    size: Size,
+    figure: String,
 }
 
 impl Axis {
-    fn new(title: &'static str, sizes: &[Size], place: impl Fn(&Size) -> f64) -> Self {
-        let places = sizes.iter().map(|size| (place(size), *size)).collect();
+    fn of_sizes(
+        title: &'static str,
+        sizes: &[Size],
+        number: impl Fn(&Size) -> f64,
+        figure: &str,
+    ) -> Self {
+        let place = |size: &Size| Place {
+            number: number(size),
+            size: *size,
+            figure: figure.to_owned(),
+        };
+        let places = sizes.iter().map(place).collect();
         Self { title, places }
     }
 
-    fn x(&self, place: f64) -> f64 {
+    fn of_writers(how: &'static str) -> Self {
+        let place = |count: u64| Place {
+            number: count as f64,
+            size: USUAL,
+            figure: named(how, count, ""),
+        };
+        Self {
+            title: how,
+            places: WRITERS.into_iter().map(place).collect(),
+        }
+    }
+
+    fn x(&self, number: f64) -> f64 {
         let ends = self.places.first().zip(self.places.last());
-        let (least, most) = ends.map_or((1.0, 1.0), |(first, last)| (first.0, last.0));
-        LEFT + (RIGHT - LEFT) * part(place, least, most)
+        let (least, most) = ends.map_or((1.0, 1.0), |(first, last)| (first.number, last.number));
+        LEFT + (RIGHT - LEFT) * part(number, least, most)
     }
 }
 
@@ -90,10 +150,12 @@ fn part(number: f64, least: f64, most: f64) -> f64 {
     (number / least).ln() / (most / least).ln().max(f64::MIN_POSITIVE)
 }
 
-fn curves(results: &Results<'_>, axis: &Axis, figure: &str) -> Vec<Curve> {
+fn curves(results: &Results<'_>, axis: &Axis) -> Vec<Curve> {
     let points = |store: &str| {
-        let point =
-            |&(place, size): &(f64, Size)| Some((place, results.number(size, store, figure)?));
+        let point = |place: &Place| {
+            let found = results.number(place.size, store, &place.figure)?;
+            Some((place.number, found))
+        };
         axis.places.iter().filter_map(point).collect::<Vec<_>>()
     };
     let mut curves: Vec<_> = ALL
@@ -133,14 +195,14 @@ fn svg(title: &str, axis: &Axis, curves: &[Curve]) -> String {
             at + 4.0,
         );
     }
-    for (place, _) in &axis.places {
-        let at = axis.x(*place);
+    for place in &axis.places {
+        let at = axis.x(place.number);
         let _ = writeln!(
             text,
             "<line x1=\"{at:.1}\" y1=\"{TOP}\" x2=\"{at:.1}\" y2=\"{BOTTOM}\" stroke=\"#e4e4e4\"/>\
              <text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
             BOTTOM + 16.0,
-            short(*place),
+            short(place.number),
         );
     }
     let _ = writeln!(
@@ -225,7 +287,7 @@ fn short(number: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{BY_ENTRIES, draw, short, ticks};
+    use super::{BY_ENTRIES, draw, draw_writers, short, ticks};
     use crate::figures::{Figure, Figures};
     use crate::report::Results;
     use crate::run::Record;
@@ -262,6 +324,25 @@ mod tests {
         assert!(text.contains(" 520.0,"), "{text}");
         let files = std::fs::read_dir(dir.path()).expect("the directory");
         assert_eq!(files.count(), 1);
+    }
+
+    // Each number of writers has a figure of its own, at the usual size.
+    #[test]
+    fn writers_have_a_curve() {
+        let figures = [(1, 900.0), (2, 1_900.0), (8, 2_600.0)].map(|(count, number)| {
+            let name = format!("writers_processes_{count}");
+            (name, Figure::Number(number))
+        });
+        let mut own = record("mmapcache", 1_000_000, 0.0);
+        own.figures = Figures(figures.into());
+        let dir = tempfile::tempdir().expect("a directory");
+        let markdown = draw_writers(&Results(&[own]), dir.path()).expect("a picture");
+        assert!(markdown.contains("(benchmarks/writers_processes.svg)"));
+        assert!(!markdown.contains("writers_threads"), "{markdown}");
+        let path = dir.path().join("writers_processes.svg");
+        let text = std::fs::read_to_string(path).expect("a picture");
+        assert_eq!(text.matches("<circle").count(), 3);
+        assert!(text.contains(">processes</text>"), "{text}");
     }
 
     #[test]

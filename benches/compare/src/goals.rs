@@ -7,6 +7,8 @@ mod list;
 
 use std::fmt::Write;
 
+use clap::ValueEnum;
+
 use crate::figures::median;
 use crate::plan::{Size, Workload};
 use crate::report::{Results, shown};
@@ -37,6 +39,23 @@ enum Measure {
     Figure(Of, f64, &'static str),
 }
 
+/// Goals that one run measures together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Group {
+    /// Reading, and small caches.
+    Reading,
+    /// Writing: one writer, several, and the disk.
+    Writing,
+}
+
+/// What the command line asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Choice<'a> {
+    Group(Group),
+    /// The goals with these names.
+    Named(&'a [String]),
+}
+
 /// One row of the table.
 struct Goal {
     /// For the command line; rows that are measured together have the same.
@@ -47,8 +66,7 @@ struct Goal {
     bound: Bound,
     /// The goal as the table says it.
     says: &'static str,
-    /// Whether `--goals` measures it.
-    reading: bool,
+    group: Group,
 }
 
 impl Goal {
@@ -122,8 +140,15 @@ fn workload_of(figure: &str) -> Workload {
     found.map_or(Workload::Read, |(_, workload)| *workload)
 }
 
-/// Returns the goals with these names, or those for reading.
-fn chosen(names: &[String]) -> Result<Vec<&'static Goal>> {
+/// Returns the goals that were chosen.
+fn chosen(choice: Choice<'_>) -> Result<Vec<&'static Goal>> {
+    let names = match choice {
+        Choice::Named(names) => names,
+        Choice::Group(group) => {
+            let all = ALL.iter().filter(|goal| goal.group == group);
+            return Ok(all.collect());
+        }
+    };
     let has = |name: &&String| ALL.iter().any(|goal| goal.name == **name);
     if let Some(name) = names.iter().find(|name| !has(name)) {
         let mut all: Vec<_> = ALL.iter().map(|goal| goal.name).collect();
@@ -133,18 +158,15 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Goal>> {
             all.join(", ")
         )));
     }
-    let is_chosen = |goal: &&Goal| match names {
-        [] => goal.reading,
-        names => names.iter().any(|name| name == goal.name),
-    };
+    let is_chosen = |goal: &&Goal| names.iter().any(|name| name == goal.name);
     Ok(ALL.iter().filter(is_chosen).collect())
 }
 
-/// Returns what has to be measured for the goals with these names, or for those for reading: stores
-/// that are compared follow each other.
-pub(crate) fn series(names: &[String]) -> Result<Vec<Series>> {
+/// Returns what has to be measured for the goals that were chosen: stores that are compared follow
+/// each other.
+pub(crate) fn series(choice: Choice<'_>) -> Result<Vec<Series>> {
     let mut all: Vec<Series> = Vec::new();
-    for goal in chosen(names)? {
+    for goal in chosen(choice)? {
         let figures = goal.figures();
         let workload = figures.first().map(|own| workload_of(own.figure));
         let workload: Vec<_> = workload.into_iter().collect();
@@ -191,9 +213,9 @@ pub(crate) fn measured(results: &Results<'_>) -> String {
     render(results, &ALL.iter().filter(is_measured).collect::<Vec<_>>())
 }
 
-/// Renders the goals with these names, or those for reading.
-pub(crate) fn table_of(results: &Results<'_>, names: &[String]) -> Result<String> {
-    Ok(render(results, &chosen(names)?))
+/// Renders the goals that were chosen.
+pub(crate) fn table_of(results: &Results<'_>, choice: Choice<'_>) -> Result<String> {
+    Ok(render(results, &chosen(choice)?))
 }
 
 fn render(results: &Results<'_>, goals: &[&Goal]) -> String {

@@ -101,10 +101,9 @@ fn measure(plan: &Plan) -> Result<()> {
 
 fn everything(settings: &run::Settings) -> Result<()> {
     let run = run::run(settings)?;
-    if settings.is_for_goals() {
-        report::publish_goals(&run, &settings.only_goal, settings.write)?;
-    } else {
-        report::publish(&run, settings.write)?;
+    match settings.chosen_goals() {
+        Some(choice) => report::publish_goals(&run, choice, settings.write)?,
+        None => report::publish(&run, settings.write)?,
     }
     if run.records.iter().any(|record| record.error.is_some()) {
         return Err(Error::Failed("a store failed; its rows say so".to_owned()));

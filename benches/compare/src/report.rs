@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::chart;
 use crate::curve;
 use crate::figures::{Figure, median};
-use crate::goals;
+use crate::goals::{self, Choice};
 use crate::plan::Size;
 use crate::run::{Record, Run};
 use crate::store::{Error, Result};
@@ -479,26 +479,29 @@ pub(crate) fn publish(run: &Run, write: bool) -> Result<()> {
         return Ok(());
     }
     let pictures = Path::new(DOCS).join("benchmarks");
+    // A run of one workload leaves what the others show as it is.
+    if !writers.is_empty() {
+        let curves = curve::draw_writers(&results, &pictures)?;
+        let machine = machine_of(run);
+        replace(&[("writers", &format!("{machine}\n\n{curves}{writers}"))])?;
+    }
     let charts = chart::draw(&results, &pictures)?;
-    let curves = curve::draw(&results, &pictures)?;
+    if charts.is_empty() {
+        return Ok(());
+    }
     replace(&[
         ("machine", &machine_of(run)),
         ("charts", &charts),
-        ("curves", &curves),
+        ("curves", &curve::draw(&results, &pictures)?),
         ("goals", &goals::table(&results)),
         ("tables", &tables),
-    ])?;
-    // Runs of other workloads leave the tables as they are.
-    if writers.is_empty() {
-        return Ok(());
-    }
-    replace(&[("writers", &writers)])
+    ])
 }
 
 /// Prints the goals that were measured alone and, if asked to, writes these into the document.
-pub(crate) fn publish_goals(run: &Run, names: &[String], write: bool) -> Result<()> {
+pub(crate) fn publish_goals(run: &Run, choice: Choice<'_>, write: bool) -> Result<()> {
     let results = Results(&run.records);
-    let goals = goals::table_of(&results, names)?;
+    let goals = goals::table_of(&results, choice)?;
     let writers = headed("### Several writers", &writers(&results));
     println!("{}\n\n{writers}{goals}", machine_of(run));
     if write {

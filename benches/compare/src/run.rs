@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use crate::figures::Figures;
-use crate::goals;
+use crate::goals::{self, Choice, Group};
 use crate::machine;
 use crate::plan::{Size, Workload};
 use crate::series::{self, Asked, Series};
@@ -33,13 +33,18 @@ pub(crate) struct Settings {
     /// Also 10 million entries, with the stores that are compared there.
     #[arg(long)]
     soak: bool,
-    /// Measures only what the goals for reading need, and prints which are met.
-    #[arg(long, conflicts_with_all = ["only", "workload", "entries", "soak"])]
-    pub(crate) goals: bool,
-    /// The same for the goals with these names, which may be goals for writing; a wrong name lists
-    /// all.
+    /// Measures only what these goals need, and prints which are met; by default those for reading.
+    #[arg(
+        long,
+        value_enum,
+        num_args = 0..=1,
+        default_missing_value = "reading",
+        conflicts_with_all = ["only", "workload", "entries", "soak"],
+    )]
+    goals: Option<Group>,
+    /// The same for the goals with these names, of either group; a wrong name lists all.
     #[arg(long, value_delimiter = ',', conflicts_with_all = ["only", "workload", "entries", "soak"])]
-    pub(crate) only_goal: Vec<String>,
+    only_goal: Vec<String>,
     /// How often everything is measured; medians count.
     #[arg(long, default_value_t = 3)]
     rounds: u32,
@@ -55,8 +60,12 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    pub(crate) fn is_for_goals(&self) -> bool {
-        self.goals || !self.only_goal.is_empty()
+    /// Returns the goals to measure; `None` if stores and sizes are chosen instead.
+    pub(crate) fn chosen_goals(&self) -> Option<Choice<'_>> {
+        match self.only_goal.as_slice() {
+            [] => self.goals.map(Choice::Group),
+            names => Some(Choice::Named(names)),
+        }
     }
 }
 
@@ -100,10 +109,9 @@ pub(crate) fn run(settings: &Settings) -> Result<Run> {
     let scratch = tempfile::Builder::new()
         .prefix("compare-")
         .tempdir_in(&settings.dir)?;
-    let name = if settings.is_for_goals() {
-        "goals.json"
-    } else {
-        "compare.json"
+    let name = match settings.chosen_goals() {
+        Some(_) => "goals.json",
+        None => "compare.json",
     };
     let file = settings.dir.join(name);
     let mut run = Run {
@@ -125,8 +133,8 @@ pub(crate) fn run(settings: &Settings) -> Result<Run> {
 }
 
 fn series(settings: &Settings) -> Result<Vec<Series>> {
-    if settings.is_for_goals() {
-        return goals::series(&settings.only_goal);
+    if let Some(choice) = settings.chosen_goals() {
+        return goals::series(choice);
     }
     series::asked_for(&Asked {
         only: &settings.only,

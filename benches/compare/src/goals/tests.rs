@@ -1,6 +1,6 @@
 //! The table of goals, and what is measured for it.
 
-use super::{series, table, table_of};
+use super::{Choice, Group, series, table, table_of};
 use crate::figures::{Figure, Figures};
 use crate::plan::Size;
 use crate::report::{Results, USUAL};
@@ -100,11 +100,19 @@ fn missing_goal_says_why() {
 }
 
 // Each goal's figures are measured at its size, the limit's around the store.
-#[cfg(all(feature = "kyoto", feature = "lmdb"))]
+#[cfg(all(
+    feature = "kyoto",
+    feature = "lmdb",
+    feature = "tdb",
+    feature = "tkrzw"
+))]
 #[test]
 fn goals_measure_what_they_compare() {
-    let all = series(&[]).expect("known stores");
-    for goal in super::ALL.iter().filter(|goal| goal.reading) {
+    let groups = [Group::Reading, Group::Writing]
+        .map(|group| (group, series(Choice::Group(group)).expect("known stores")));
+    for goal in super::ALL {
+        let all = groups.iter().find(|(group, _)| *group == goal.group);
+        let (_, all) = all.expect("one of the two");
         for of in goal.figures() {
             let gives = |series: &super::Series| {
                 series.size == goal.size
@@ -120,10 +128,8 @@ fn goals_measure_what_they_compare() {
         }
     }
     let writes = |series: &super::Series| series.workload == [crate::plan::Workload::Load];
-    assert!(
-        !all.iter().any(writes),
-        "goals for writing are not asked for"
-    );
+    let [(_, reading), (_, writing)] = &groups;
+    assert!(!reading.iter().any(writes) && writing.iter().any(writes));
 }
 
 // One process is compared with several, and each number of them with TDB.
@@ -131,7 +137,7 @@ fn goals_measure_what_they_compare() {
 #[test]
 fn writers_are_measured_with_those_they_are_compared_with() {
     use crate::plan::Workload;
-    let all = series(&["writers".to_owned()]).expect("a goal");
+    let all = series(Choice::Named(&["writers".to_owned()])).expect("a goal");
     assert_eq!(all.len(), 1);
     assert_eq!(all[0].workload, [Workload::Writers]);
     assert_eq!(all[0].stores, ["mmapcache", "tdb"]);
@@ -139,7 +145,7 @@ fn writers_are_measured_with_those_they_are_compared_with() {
         let figure = format!("writers_processes_{count}");
         assert!(all[0].figures.contains(&figure), "{figure}");
     }
-    let others = series(&[]).expect("known stores");
+    let others = series(Choice::Group(Group::Reading)).expect("known stores");
     let writes = |series: &super::Series| series.workload.contains(&Workload::Writers);
     assert!(!others.iter().any(writes), "it is no goal for reading");
 }
@@ -182,7 +188,7 @@ fn waits_of_writers_have_goals() {
 
 #[test]
 fn one_goal_measures_its_own() {
-    let all = series(&["miss-10m".to_owned()]).expect("a goal");
+    let all = series(Choice::Named(&["miss-10m".to_owned()])).expect("a goal");
     assert_eq!(all.len(), 1);
     assert_eq!(
         all[0].size,
@@ -193,7 +199,7 @@ fn one_goal_measures_its_own() {
     );
     assert_eq!(all[0].figures, ["miss"]);
     assert_eq!(all[0].stores, ["mmapcache"]);
-    assert!(series(&["absent".to_owned()]).is_err());
-    let table = table_of(&Results(&[]), &["miss-10m".to_owned()]).expect("a goal");
+    assert!(series(Choice::Named(&["absent".to_owned()])).is_err());
+    let table = table_of(&Results(&[]), Choice::Named(&["miss-10m".to_owned()])).expect("a goal");
     assert_eq!(table.lines().count(), 3, "{table}");
 }
