@@ -1,4 +1,5 @@
-//! An insertion that evicts, in steady state, beside a put of a new key and a delete of an old one.
+//! An insertion that evicts, in steady state, beside a put of a new key, and beside that put and a
+//! delete of an old key.
 
 use std::time::Instant;
 
@@ -33,35 +34,42 @@ pub(crate) fn measure() {
             engine.put(key(number), [7; 100]).expect("a put");
         }
         let (mut oldest, mut newest) = (0, entries);
-        let mut replace = || {
+        let mut put_and_delete = || {
             let begin = Instant::now();
-            for _ in 0..INSERTIONS {
-                engine.put(key(newest), [7; 100]).expect("a put");
-                engine.delete(key(oldest)).expect("a delete");
-                oldest += 1;
-                newest += 1;
+            for number in newest..newest + INSERTIONS {
+                engine.put(key(number), [7; 100]).expect("a put");
             }
-            begin.elapsed().as_nanos() as f64 / INSERTIONS as f64
+            let put = begin.elapsed();
+            for number in oldest..oldest + INSERTIONS {
+                engine.delete(key(number)).expect("a delete");
+            }
+            oldest += INSERTIONS;
+            newest += INSERTIONS;
+            [put, begin.elapsed()].map(|time| time.as_nanos() as f64 / INSERTIONS as f64)
         };
         // Until its heap is cleaned regularly.
         for _ in 0..entries / INSERTIONS + 1 {
-            replace();
+            put_and_delete();
         }
-        let (mut inserted, mut replaced) = (Vec::new(), Vec::new());
+        let (mut inserted, mut put, mut both) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             inserted.push(insert(INSERTIONS));
-            replaced.push(replace());
+            let [alone, with_delete] = put_and_delete();
+            put.push(alone);
+            both.push(with_delete);
         }
-        let ratios = inserted
-            .iter()
-            .zip(&replaced)
-            .map(|(insert, replace)| insert / replace);
-        let ratio = median(ratios.collect());
+        let ratio = |rivals: &[f64]| {
+            let ratios = inserted.iter().zip(rivals).map(|(own, rival)| own / rival);
+            median(ratios.collect())
+        };
+        let (to_put, to_both) = (ratio(&put), ratio(&both));
         println!(
-            "{} MiB, {entries} entries: insert {:.0} ns, put and delete {:.0} ns, ratio {ratio:.2}",
+            "{} MiB, {entries} entries: insert {:.0} ns; put {:.0} ns, ratio {to_put:.2}; put and \
+             delete {:.0} ns, ratio {to_both:.2}",
             max_bytes >> 20,
             median(inserted),
-            median(replaced),
+            median(put),
+            median(both),
         );
     }
 }
