@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use super::contents::{Random, number_of, parse_key, passing, shared, staying, value};
 
-pub(crate) const WRITERS: u64 = 4;
+/// The most writers of a group. The keys of those that it lacks keep their first values.
+pub(crate) const WRITERS: u64 = 8;
 /// Permanent keys of each writer.
 pub(crate) const STAYING: u64 = 25;
 /// Keys of each writer that come and go.
