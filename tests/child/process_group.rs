@@ -62,9 +62,12 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    fn start(self, dir: &TestDir, next: u64) -> Child {
+    fn start(self, dir: &TestDir, expected: &[ExpectedState]) -> Child {
         match self {
-            Self::Writer(which) => Child::start("writes", &dir.0, &[which, next]),
+            Self::Writer(which) => {
+                let numbers = expected[which as usize].to_numbers();
+                Child::start("writes", &dir.0, &numbers)
+            }
             Self::Reader(which) => Child::start("reads", &dir.0, &[which]),
         }
     }
@@ -85,8 +88,8 @@ struct Member {
 }
 
 impl Member {
-    fn start(role: Role, dir: &TestDir, next: u64) -> Self {
-        let mut child = role.start(dir, next);
+    fn start(role: Role, dir: &TestDir, expected: &[ExpectedState]) -> Self {
+        let mut child = role.start(dir, expected);
         child.expect("ready");
         let log = role.ack_log(dir);
         Self { role, child, log }
@@ -143,13 +146,14 @@ impl ProcessGroup {
         }
         let writers = (0..writers).map(Role::Writer);
         let roles = writers.chain((0..readers).map(Role::Reader));
-        let members = roles.map(|role| Member::start(role, &dir, 1)).collect();
+        let expected: Vec<_> = (0..WRITERS).map(ExpectedState::new).collect();
+        let start = |role| Member::start(role, &dir, &expected);
         Self {
-            members,
+            members: roles.map(start).collect(),
             watch: LockWatch::new(&dir.cache()),
             dir,
             old,
-            expected: (0..WRITERS).map(ExpectedState::new).collect(),
+            expected,
             done: Done::default(),
         }
     }
@@ -258,11 +262,10 @@ impl ProcessGroup {
         self.assert_others_continue(killed, began);
         for &member in killed {
             let role = self.members[member].role;
-            let next = match role {
-                Role::Writer(writer) => self.check_killed_writer(writer),
-                Role::Reader(_) => 0,
-            };
-            self.members[member] = Member::start(role, &self.dir, next);
+            if let Role::Writer(writer) = role {
+                self.check_killed_writer(writer);
+            }
+            self.members[member] = Member::start(role, &self.dir, &self.expected);
         }
     }
 
@@ -310,8 +313,7 @@ impl ProcessGroup {
 
     /// Asserts that a killed writer left everything acknowledged and, after it, only a part of the
     /// next batch. No other process writes these keys, so that they do not change during the check.
-    /// Returns the number of the next operation.
-    fn check_killed_writer(&mut self, writer: u64) -> u64 {
+    fn check_killed_writer(&mut self, writer: u64) {
         let found = self.read_keys_of(writer);
         let acknowledged = self.ack_log_of(writer).read(NEXT).max(1);
         let expected = &mut self.expected[writer as usize];
@@ -331,7 +333,6 @@ impl ProcessGroup {
             );
         }
         self.done.unacknowledged += u64::from(expected.next > before.next);
-        expected.next
     }
 
     fn ack_log_of(&self, writer: u64) -> &AckLog {
