@@ -300,12 +300,20 @@ impl ProcessGroup {
         let before: Vec<_> = self.members.iter().map(|one| one.log.read(NEXT)).collect();
         // Taking the lock recovers what the killed process left.
         drop(self.old.writer().expect("the writer after a kill"));
-        self.done.longest = self.done.longest.max(began.elapsed());
+        let waited = began.elapsed();
+        assert!(waited < DEADLINE, "the lock was free after {waited:?}");
+        self.done.longest = self.done.longest.max(waited);
+        let began = Instant::now();
         for (which, member) in self.members.iter_mut().enumerate() {
             let waits = !killed.contains(&which) && matches!(member.role, Role::Writer(_));
             while waits && member.log.read(NEXT) == before[which] {
                 assert!(member.child.is_alive(), "{:?} gave up", member.role);
-                assert!(began.elapsed() < DEADLINE, "{:?} waits", member.role);
+                let lock = self.watch.read();
+                assert!(
+                    began.elapsed() < DEADLINE,
+                    "{:?} waits: {lock:?}",
+                    member.role
+                );
                 std::thread::sleep(Duration::from_micros(200));
             }
         }
