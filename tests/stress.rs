@@ -29,17 +29,19 @@ struct Plan {
     between: Duration,
 }
 
-/// Lets all processes work until `is_over`, which is asked how much CPU time they have used. After
-/// each pause one of them is stopped for some milliseconds; every tenth time one is killed instead, or
+/// Lets all processes work until `is_over`, which is asked how long they have worked and how many
+/// seconds of CPU time they have used. After each pause one of them is stopped for some milliseconds; every tenth time one is killed instead, or
 /// several at once.
-fn run(options: &Options, plan: Plan, mut is_over: impl FnMut(f64) -> bool) -> Done {
+fn run(options: &Options, plan: Plan, is_over: impl Fn(Duration, f64) -> bool) -> Done {
     let root = tempfile::tempdir().expect("a directory");
     let ended = cpu_seconds_of_ended();
     let mut group = ProcessGroup::start(root.path(), options, plan.roles);
     let mut random = Random::new(plan.roles[0]);
+    let began = Instant::now();
     for turn in 1_u64.. {
         std::thread::sleep(plan.between);
-        if is_over(cpu_seconds_of_ended() - ended + group.cpu_seconds()) {
+        let used = cpu_seconds_of_ended() - ended + group.cpu_seconds();
+        if is_over(began.elapsed(), used) {
             break;
         }
         match turn % 40 {
@@ -65,8 +67,7 @@ fn writers_and_readers_agree() {
             roles: [4, 4],
             between: Duration::from_millis(60),
         };
-        let began = Instant::now();
-        let done = run(&options, plan, |_| began.elapsed().as_secs() >= 3);
+        let done = run(&options, plan, |worked, _| worked.as_secs() >= 3);
         println!("{done:?}");
         assert!(done.operations > 100 && done.rebuilds > 0, "{done:?}");
         assert!(done.values > 1_000 && done.listings > 0, "{done:?}");
@@ -88,7 +89,7 @@ fn soak_writers_and_readers_agree() {
         between: Duration::from_millis(250),
     };
     for options in [Options::new(), child::tight()] {
-        let done = run(&options, plan, |used| used > seconds as f64 / 2.0);
+        let done = run(&options, plan, |_, used| used > seconds as f64 / 2.0);
         println!("{done:#?}");
         assert!(done.operations > 25 * seconds && 8 * done.rebuilds > seconds);
         assert!(done.values > 1_000 * seconds && done.kills * 40 > seconds);
