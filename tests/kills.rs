@@ -8,8 +8,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use child::contents::Random;
-use child::process_group::{Done, ProcessGroup};
-use child::scratch::Scratch;
+use child::process_group::{Done, Moment, ProcessGroup};
+use child::scratch::{Scratch, in_memory};
 use child::{Child, Part, checking_reader, hear, say, worker};
 use mmapcache::{ErrorKind, LockKind, MmapCache, Options};
 
@@ -255,7 +255,7 @@ fn killed_creator_leaves_creation_complete() {
 /// Kills one of four writers and two readers at a random moment, `rounds` times.
 fn kill(options: &Options, rounds: u64, seed: u64) -> Done {
     let root = tempfile::tempdir().expect("a directory");
-    let mut group = ProcessGroup::start(root.path(), options, 2);
+    let mut group = ProcessGroup::start(root.path(), options, [4, 2]);
     let mut random = Random::new(seed);
     for _ in 0..rounds {
         std::thread::sleep(Duration::from_micros(random.below(60_000)));
@@ -269,9 +269,7 @@ fn kill(options: &Options, rounds: u64, seed: u64) -> Done {
 // The others continue, and nothing acknowledged is lost.
 #[test]
 fn kills_lose_no_acknowledged_write() {
-    let mut by_flock = child::tight();
-    by_flock.lock_kind(LockKind::Flock);
-    for (options, rounds) in [(child::tight(), 10), (Options::new(), 4), (by_flock, 4)] {
+    for (options, rounds) in kinds().into_iter().zip([4, 10, 4]) {
         let done = kill(&options, rounds, 5);
         println!("{done:?}");
         assert!(done.operations > 100 && done.rebuilds > 0, "{done:?}");
@@ -282,9 +280,7 @@ fn kills_lose_no_acknowledged_write() {
 #[test]
 #[ignore = "a soak: minutes; see docs/testing.md"]
 fn three_hundred_kills_lose_nothing() {
-    let mut by_flock = child::tight();
-    by_flock.lock_kind(LockKind::Flock);
-    for options in [Options::new(), child::tight(), by_flock] {
+    for options in kinds() {
         let began = Instant::now();
         let done = kill(&options, 300, 77);
         println!("300 kills in {:?}: {done:#?}", began.elapsed());
@@ -292,5 +288,57 @@ fn three_hundred_kills_lose_nothing() {
             done.operations > 10_000 && done.unacknowledged > 0,
             "{done:?}"
         );
+    }
+}
+
+/// Kills two of eight writers and two readers in one instant, `rounds` times. In memory, so that the
+/// kills meet the processes at work rather than in syncs.
+fn kill_pairs(options: &Options, rounds: u64, seed: u64) -> Done {
+    let root = in_memory();
+    let mut group = ProcessGroup::start(root.path(), options, [8, 2]);
+    let mut random = Random::new(seed);
+    let moments = [
+        Moment::Reserved,
+        Moment::Any,
+        Moment::Reserved,
+        Moment::Handed,
+    ];
+    for round in 0..rounds {
+        std::thread::sleep(Duration::from_micros(random.below(30_000)));
+        group.kill_several(&mut random, moments[(round % 4) as usize]);
+    }
+    let done = group.finish();
+    assert_eq!(done.kills, 2 * rounds + done.successors);
+    done
+}
+
+/// By both kinds of lock, each with its own options.
+fn kinds() -> [Options; 3] {
+    let mut by_flock = child::tight();
+    by_flock.lock_kind(LockKind::Flock);
+    [Options::new(), child::tight(), by_flock]
+}
+
+// The lock's holder and the next waiter die together, and sometimes the process that recovers after
+// them too. The others continue, and nothing acknowledged is lost.
+#[test]
+fn writers_killed_together_lose_nothing() {
+    for options in kinds() {
+        let done = kill_pairs(&options, 8, 9);
+        println!("{done:?}");
+        assert!(done.operations > 100 && done.successors > 0, "{done:?}");
+        assert!(done.reserved + done.handed > 0, "{done:?}");
+    }
+}
+
+#[test]
+#[ignore = "a soak: minutes; see docs/testing.md"]
+fn three_hundred_pairs_lose_nothing() {
+    for options in kinds() {
+        let began = Instant::now();
+        let done = kill_pairs(&options, 300, 78);
+        println!("300 pairs in {:?}: {done:#?}", began.elapsed());
+        assert!(done.operations > 10_000 && done.unacknowledged > 0);
+        assert!(done.reserved + done.handed > 30 && done.successors > 75);
     }
 }

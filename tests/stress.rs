@@ -1,17 +1,15 @@
-//! Four writer and four reader processes on one cache, some of which are stopped or killed.
+//! Writer and reader processes on one cache, some of which are stopped or killed.
 
 mod child;
 
 use std::time::{Duration, Instant};
 
 use child::contents::Random;
-use child::process_group::{Done, ProcessGroup};
+use child::process_group::{Done, Moment, ProcessGroup};
 use child::{checking_reader, worker};
 use mmapcache::{LockKind, Options};
 
-const READERS: u64 = 4;
-const PROCESSES: f64 = 8.0;
-/// Seconds of the long run; by default eight processes together take one hour.
+/// Seconds of CPU time that the processes of the long run use.
 const SECONDS: &str = "MMAPCACHE_STRESS_SECONDS";
 
 /// Not a test: the entry point of the child processes.
@@ -23,24 +21,37 @@ fn child() {
     ]);
 }
 
-/// Lets all processes work for `length`. After each pause one of them is stopped for some
-/// milliseconds; every tenth time one is killed instead.
-fn run(options: &Options, length: Duration, between: Duration) -> Done {
+/// Writers and readers, and what is done to them.
+#[derive(Clone, Copy)]
+struct Plan {
+    /// Writers, and readers.
+    roles: [u64; 2],
+    between: Duration,
+}
+
+/// Lets all processes work until `is_over`, which is asked how long they have worked and how many
+/// seconds of CPU time they have used. After each pause one of them is stopped for some milliseconds; every tenth time one is killed instead, or
+/// several at once.
+fn run(options: &Options, plan: Plan, is_over: impl Fn(Duration, f64) -> bool) -> Done {
     let root = tempfile::tempdir().expect("a directory");
-    let mut group = ProcessGroup::start(root.path(), options, READERS);
-    let mut random = Random::new(length.as_secs());
+    let ended = cpu_seconds_of_ended();
+    let mut group = ProcessGroup::start(root.path(), options, plan.roles);
+    let mut random = Random::new(plan.roles[0]);
     let began = Instant::now();
     for turn in 1_u64.. {
-        let left = length.saturating_sub(began.elapsed());
-        std::thread::sleep(between.min(left));
-        if left <= between {
+        std::thread::sleep(plan.between);
+        let used = cpu_seconds_of_ended() - ended + group.cpu_seconds();
+        if is_over(began.elapsed(), used) {
             break;
         }
-        if turn.is_multiple_of(10) {
-            group.kill_one(&mut random);
-        } else {
-            let pause = Duration::from_micros(random.below(30_000));
-            group.stop_one(&mut random, pause);
+        match turn % 40 {
+            10 | 30 => group.kill_one(&mut random),
+            20 => group.kill_several(&mut random, Moment::Reserved),
+            0 => group.kill_several(&mut random, Moment::Handed),
+            _ => {
+                let pause = Duration::from_micros(random.below(30_000));
+                group.stop_one(&mut random, pause);
+            }
         }
     }
     group.finish()
@@ -52,8 +63,11 @@ fn writers_and_readers_agree() {
     for lock in [LockKind::Word, LockKind::Flock] {
         let mut options = child::tight();
         options.lock_kind(lock);
-        let (length, between) = (Duration::from_secs(3), Duration::from_millis(60));
-        let done = run(&options, length, between);
+        let plan = Plan {
+            roles: [4, 4],
+            between: Duration::from_millis(60),
+        };
+        let done = run(&options, plan, |worked, _| worked.as_secs() >= 3);
         println!("{done:?}");
         assert!(done.operations > 100 && done.rebuilds > 0, "{done:?}");
         assert!(done.values > 1_000 && done.listings > 0, "{done:?}");
@@ -61,29 +75,32 @@ fn writers_and_readers_agree() {
     }
 }
 
-// All processes together work on one cache for one process-hour.
+// Eight writers and two readers work on one cache until they have used an hour of CPU time, half of it
+// with each geometry.
 #[test]
-#[ignore = "a soak: an hour of processes; see docs/testing.md"]
+#[ignore = "a soak: an hour of CPU time; see docs/testing.md"]
 fn soak_writers_and_readers_agree() {
-    let seconds = std::env::var(SECONDS).map_or(450_u64, |seconds| {
+    let seconds = std::env::var(SECONDS).map_or(3_600_u64, |seconds| {
         seconds.parse().expect("a number of seconds")
     });
     let began = Instant::now();
+    let plan = Plan {
+        roles: [8, 2],
+        between: Duration::from_millis(250),
+    };
     for options in [Options::new(), child::tight()] {
-        let half = Duration::from_secs(seconds.div_ceil(2));
-        let done = run(&options, half, Duration::from_millis(500));
+        let done = run(&options, plan, |_, used| used > seconds as f64 / 2.0);
         println!("{done:#?}");
         assert!(done.operations > 25 * seconds && 8 * done.rebuilds > seconds);
+        assert!(done.values > 1_000 * seconds && done.kills * 40 > seconds);
     }
-    let took = began.elapsed();
-    let hours = PROCESSES * took.as_secs_f64() / 3_600.0;
-    println!("{hours:.2} process-hours in {took:?}");
-    println!("{:.2} hours of CPU time", cpu_hours());
+    let hours = cpu_seconds_of_ended() / 3_600.0;
+    println!("{hours:.2} hours of CPU time in {:?}", began.elapsed());
 }
 
-/// The CPU time of all child processes that have ended.
+/// The CPU time of all child processes that have ended, in seconds.
 #[expect(unsafe_code, reason = "getrusage is a call of the C library")]
-fn cpu_hours() -> f64 {
+fn cpu_seconds_of_ended() -> f64 {
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: the pointer is to room for one `rusage`.
     let failed = unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr()) };
@@ -91,5 +108,5 @@ fn cpu_hours() -> f64 {
     // SAFETY: it consists of integers, for which zeros are valid too.
     let usage = unsafe { usage.assume_init() };
     let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
-    (seconds(usage.ru_utime) + seconds(usage.ru_stime)) / 3_600.0
+    seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use super::contents::{Random, number_of, parse_key, passing, shared, staying, value};
 
-pub(crate) const WRITERS: u64 = 4;
+/// The most writers of a group. The keys of those that it lacks keep their first values.
+pub(crate) const WRITERS: u64 = 8;
 /// Permanent keys of each writer.
 pub(crate) const STAYING: u64 = 25;
 /// Keys of each writer that come and go.
@@ -100,13 +101,28 @@ impl ExpectedState {
         }
     }
 
-    /// Returns the state before the operation with this number.
-    pub(crate) fn at(writer: u64, next: u64) -> Self {
-        let mut expected = Self::new(writer);
-        while expected.next < next {
-            expected.advance();
+    /// Returns the state as numbers, for another process: the writer, the next operation, the
+    /// tallies, and the number of each key's value, 0 if it is absent.
+    pub(crate) fn to_numbers(&self) -> Vec<u64> {
+        let keys = own_keys(self.writer).map(|key| self.own.get(&key).copied().unwrap_or(0));
+        let first = [self.writer, self.next].into_iter().chain(self.tallies);
+        first.chain(keys).collect()
+    }
+
+    /// Returns the state of these numbers.
+    pub(crate) fn of_numbers(numbers: &[u64]) -> Self {
+        let ([writer, next], rest) = numbers.split_first_chunk().expect("two numbers");
+        let (tallies, values) = rest.split_first_chunk().expect("the tallies");
+        let own = own_keys(*writer).zip(values.iter().copied());
+        // Of the permanent keys, which always exist, the first value may have the number 0.
+        let own = own.enumerate();
+        let own = own.filter(|&(at, (_, number))| (at as u64) < STAYING || number != 0);
+        Self {
+            writer: *writer,
+            next: *next,
+            own: own.map(|(_, entry)| entry).collect(),
+            tallies: *tallies,
         }
-        expected
     }
 
     /// Returns the number that the values of the next operation get; it also identifies the writer.
@@ -148,6 +164,12 @@ pub(crate) fn own_staying(writer: u64, key: u64) -> Vec<u8> {
 
 pub(crate) fn own_passing(writer: u64, key: u64) -> Vec<u8> {
     passing(key * WRITERS + writer).into()
+}
+
+/// Returns all keys of a writer, the permanent ones first.
+fn own_keys(writer: u64) -> impl Iterator<Item = Vec<u8>> {
+    let staying = (0..STAYING).map(move |key| own_staying(writer, key));
+    staying.chain((0..PASSING).map(move |key| own_passing(writer, key)))
 }
 
 /// Returns the only writer of a key, or `None` if the key is shared.

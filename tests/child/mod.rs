@@ -8,6 +8,7 @@ pub(crate) mod checking_reader;
 pub(crate) mod contents;
 pub(crate) mod expected_state;
 pub(crate) mod kills;
+pub(crate) mod lock_watch;
 pub(crate) mod process_group;
 pub(crate) mod reader;
 pub(crate) mod rebuilds;
@@ -17,6 +18,7 @@ pub(crate) mod worker;
 
 use std::fmt::Display;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
@@ -221,6 +223,28 @@ impl Child {
     pub(crate) fn kill(&mut self) {
         self.process.kill().expect("a child to kill");
         self.process.wait().expect("the end of the child");
+    }
+
+    /// Kills the child without waiting for its end.
+    pub(crate) fn send_kill(&mut self) {
+        self.process.kill().expect("a child to kill");
+    }
+
+    /// Waits for the end of the child, and asserts that a kill has ended it.
+    #[track_caller]
+    pub(crate) fn expect_killed(&mut self) {
+        let status = self.wait();
+        assert_eq!(status.signal(), Some(libc::SIGKILL), "it gave up: {status}");
+    }
+
+    /// Returns the CPU time that the child has used so far, in seconds.
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id()));
+        let stat = stat.unwrap_or_default();
+        let fields = stat.rsplit(')').next().unwrap_or_default();
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        let ticks: u64 = ticks.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+        ticks as f64 / rustix::param::clock_ticks_per_second() as f64
     }
 
     /// Lets the child work for a while, kills it, and returns its last line.

@@ -15,10 +15,45 @@ use super::contents::{Random, parse_key};
 use super::expected_state::{
     BATCH, ExpectedState, ParsedValue, SHARED, WRITERS, initial_entries, owner,
 };
+use super::lock_watch::{Contenders, LockWatch};
 use super::worker::{NEXT, REBUILDS, TestDir};
 
 /// No process may wait longer than this, on a machine that also runs other programs.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// How long a kill waits for its moment, or for the next holder of the lock.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// How often owner ids are read: a rebuild gives the processes others.
+const SEARCHES: Duration = Duration::from_millis(10);
+
+/// When two processes are killed, and which two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// Any two, at once.
+    Any,
+    /// The holder of the lock, and the waiter that it is reserved for.
+    Reserved,
+    /// The waiter to which a lock without a holder is being handed, and any other process.
+    Handed,
+}
+
+impl Moment {
+    fn is_now(self, seen: Contenders) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Reserved => {
+                seen.holder.is_some() && seen.next.is_some() && seen.holder != seen.next
+            }
+            Self::Handed => seen.holder.is_none() && seen.next.is_some(),
+        }
+    }
+
+    /// Whether the processes that were chosen by what was seen still were in that state when the
+    /// kills had been sent. A waiter that was being handed the lock may have just taken it.
+    fn is_hit(self, seen: Contenders, after: Contenders) -> bool {
+        let taken = self == Self::Handed && after.holder == seen.next;
+        self.is_now(seen) && (after == seen || taken)
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -27,9 +62,12 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    fn start(self, dir: &TestDir, next: u64) -> Child {
+    fn start(self, dir: &TestDir, expected: &[ExpectedState]) -> Child {
         match self {
-            Self::Writer(which) => Child::start("writes", &dir.0, &[which, next]),
+            Self::Writer(which) => {
+                let numbers = expected[which as usize].to_numbers();
+                Child::start("writes", &dir.0, &numbers)
+            }
             Self::Reader(which) => Child::start("reads", &dir.0, &[which]),
         }
     }
@@ -50,8 +88,8 @@ struct Member {
 }
 
 impl Member {
-    fn start(role: Role, dir: &TestDir, next: u64) -> Self {
-        let mut child = role.start(dir, next);
+    fn start(role: Role, dir: &TestDir, expected: &[ExpectedState]) -> Self {
+        let mut child = role.start(dir, expected);
         child.expect("ready");
         let log = role.ack_log(dir);
         Self { role, child, log }
@@ -70,6 +108,11 @@ pub(crate) struct Done {
     pub(crate) kills: u64,
     /// Kills after which more was found done than had been acknowledged.
     pub(crate) unacknowledged: u64,
+    /// Pairs that were killed: holder and next waiter, and with a waiter that was handed the lock.
+    pub(crate) reserved: u64,
+    pub(crate) handed: u64,
+    /// Processes that took the lock from a pair that was killed, and were killed too.
+    pub(crate) successors: u64,
     pub(crate) stops: u64,
     /// The longest time from a kill to the next write by another process.
     pub(crate) longest: Duration,
@@ -82,14 +125,16 @@ pub(crate) struct ProcessGroup {
     /// Opened before the first process, and used until the end.
     old: MmapCache,
     members: Vec<Member>,
+    watch: LockWatch,
     /// The acknowledged operations, as far as they were read.
     expected: Vec<ExpectedState>,
     done: Done,
 }
 
 impl ProcessGroup {
-    /// Starts four writers and `readers` readers on a new cache in an empty directory.
-    pub(crate) fn start(root: &Path, options: &Options, readers: u64) -> Self {
+    /// Starts at most eight writers, and at most four readers, on a new cache in an empty directory.
+    pub(crate) fn start(root: &Path, options: &Options, [writers, readers]: [u64; 2]) -> Self {
+        assert!(writers <= WRITERS && readers <= 4);
         let dir = TestDir(root.to_owned());
         let files = root.join("files");
         std::fs::create_dir(&files).expect("a directory");
@@ -99,14 +144,16 @@ impl ProcessGroup {
         for (key, value) in initial_entries() {
             old.put(&key, &value).expect("a put");
         }
-        let writers = (0..WRITERS).map(Role::Writer);
+        let writers = (0..writers).map(Role::Writer);
         let roles = writers.chain((0..readers).map(Role::Reader));
-        let members = roles.map(|role| Member::start(role, &dir, 1)).collect();
+        let expected: Vec<_> = (0..WRITERS).map(ExpectedState::new).collect();
+        let start = |role| Member::start(role, &dir, &expected);
         Self {
-            members,
+            members: roles.map(start).collect(),
+            watch: LockWatch::new(&dir.cache()),
             dir,
             old,
-            expected: (0..WRITERS).map(ExpectedState::new).collect(),
+            expected,
             done: Done::default(),
         }
     }
@@ -114,16 +161,112 @@ impl ProcessGroup {
     /// Kills one process, checks what it leaves, and starts another in its role.
     pub(crate) fn kill_one(&mut self, random: &mut Random) {
         let killed = self.choose(random);
-        let role = self.members[killed].role;
-        assert!(self.members[killed].child.is_alive(), "{role:?} gave up");
-        self.members[killed].child.kill();
-        self.done.kills += 1;
-        self.assert_others_continue(killed);
-        let next = match role {
-            Role::Writer(writer) => self.check_killed_writer(writer),
-            Role::Reader(_) => 0,
+        let began = Instant::now();
+        self.members[killed].child.send_kill();
+        self.replace_killed(&[killed], began);
+    }
+
+    /// Kills two processes in one instant, and in every second case also the process that takes the
+    /// lock after them, within a millisecond. Checks what they leave, and replaces them.
+    pub(crate) fn kill_several(&mut self, random: &mut Random, moment: Moment) {
+        let (pair, seen) = self.choose_two(random, moment);
+        let began = Instant::now();
+        for member in pair {
+            self.members[member].child.send_kill();
+        }
+        let is_hit = moment.is_hit(seen, self.watch.read());
+        self.done.reserved += u64::from(is_hit && moment == Moment::Reserved);
+        self.done.handed += u64::from(is_hit && moment == Moment::Handed);
+        let mut killed = pair.to_vec();
+        if random.below(2) == 0 {
+            let pause = Duration::from_micros([0, 0, 20, 1_000][random.below(4) as usize]);
+            killed.extend(self.kill_successor(&pair, pause));
+        }
+        self.replace_killed(&killed, began);
+        let report = self.old.verify().run().expect("a check");
+        assert!(report.is_clean(), "{:?}", report.problems);
+    }
+
+    /// Reads who contends for the lock until that is what is wanted, or until it has waited for too
+    /// long. Returns what it read last.
+    fn await_contenders(&mut self, is_wanted: impl Fn(&Self, Contenders) -> bool) -> Contenders {
+        let began = Instant::now();
+        let mut searches = 0;
+        loop {
+            if began.elapsed() >= searches * SEARCHES {
+                let processes = self.members.iter().map(|member| member.child.id());
+                self.watch.find_owner_ids(processes);
+                searches += 1;
+            }
+            let seen = self.watch.read();
+            if is_wanted(self, seen) || began.elapsed() > PATIENCE {
+                return seen;
+            }
+        }
+    }
+
+    /// Waits for the moment, and chooses two processes for it, the first to be killed first.
+    fn choose_two(&mut self, random: &mut Random, moment: Moment) -> ([usize; 2], Contenders) {
+        let seen = self.await_contenders(|_, seen| moment.is_now(seen));
+        let named = |process: Option<u32>| self.position(process?);
+        let (holder, next) = match moment {
+            Moment::Any => (None, None),
+            _ => (named(seen.holder), named(seen.next)),
         };
-        self.members[killed] = Member::start(role, &self.dir, next);
+        let count = self.members.len();
+        let any = random.below(count as u64) as usize;
+        let first = next.or(holder).unwrap_or(any);
+        let other = (first + 1 + random.below(count as u64 - 1) as usize) % count;
+        let second = holder.filter(|&holder| holder != first).unwrap_or(other);
+        let pair = match random.below(2) {
+            0 => [first, second],
+            _ => [second, first],
+        };
+        (pair, seen)
+    }
+
+    fn position(&self, process: u32) -> Option<usize> {
+        let mut members = self.members.iter();
+        members.position(|member| member.child.id() == process)
+    }
+
+    /// Waits until another process than the killed ones holds the lock. After a pause it kills the one
+    /// that holds it then.
+    fn kill_successor(&mut self, killed: &[usize], pause: Duration) -> Option<usize> {
+        let successor = |group: &Self, seen: Contenders| {
+            let holder = seen.holder.and_then(|holder| group.position(holder));
+            holder.filter(|member| !killed.contains(member))
+        };
+        let seen = self.await_contenders(|group, seen| successor(group, seen).is_some());
+        let first = successor(self, seen)?;
+        let began = Instant::now();
+        while began.elapsed() < pause {
+            std::hint::spin_loop();
+        }
+        let now = match pause {
+            Duration::ZERO => seen,
+            _ => self.watch.read(),
+        };
+        let chosen = successor(self, now).unwrap_or(first);
+        self.members[chosen].child.send_kill();
+        self.done.successors += 1;
+        Some(chosen)
+    }
+
+    /// Checks what processes left to which a kill was sent, and starts others in their roles.
+    fn replace_killed(&mut self, killed: &[usize], began: Instant) {
+        for &member in killed {
+            self.members[member].child.expect_killed();
+            self.done.kills += 1;
+        }
+        self.assert_others_continue(killed, began);
+        for &member in killed {
+            let role = self.members[member].role;
+            if let Role::Writer(writer) = role {
+                self.check_killed_writer(writer);
+            }
+            self.members[member] = Member::start(role, &self.dir, &self.expected);
+        }
     }
 
     /// Chooses a process: in two cases of three the one that holds the lock at this moment.
@@ -133,9 +276,8 @@ impl ProcessGroup {
             return any;
         }
         let holder = self.old.stats().expect("the counters").writer;
-        let mut members = self.members.iter();
-        let holding = members.position(|member| Some(member.child.id()) == holder);
-        holding.unwrap_or(any)
+        let holder = holder.and_then(|holder| self.position(holder));
+        holder.unwrap_or(any)
     }
 
     /// Stops one process for a while.
@@ -147,18 +289,31 @@ impl ProcessGroup {
         self.done.stops += 1;
     }
 
+    /// Returns the CPU time that the processes of now have used, in seconds.
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        let members = self.members.iter();
+        members.map(|member| member.child.cpu_seconds()).sum()
+    }
+
     /// Asserts that every other writer soon writes again.
-    fn assert_others_continue(&mut self, killed: usize) {
-        let began = Instant::now();
+    fn assert_others_continue(&mut self, killed: &[usize], began: Instant) {
         let before: Vec<_> = self.members.iter().map(|one| one.log.read(NEXT)).collect();
         // Taking the lock recovers what the killed process left.
         drop(self.old.writer().expect("the writer after a kill"));
-        self.done.longest = self.done.longest.max(began.elapsed());
+        let waited = began.elapsed();
+        assert!(waited < DEADLINE, "the lock was free after {waited:?}");
+        self.done.longest = self.done.longest.max(waited);
+        let began = Instant::now();
         for (which, member) in self.members.iter_mut().enumerate() {
-            let waits = which != killed && matches!(member.role, Role::Writer(_));
+            let waits = !killed.contains(&which) && matches!(member.role, Role::Writer(_));
             while waits && member.log.read(NEXT) == before[which] {
                 assert!(member.child.is_alive(), "{:?} gave up", member.role);
-                assert!(began.elapsed() < DEADLINE, "{:?} waits", member.role);
+                let lock = self.watch.read();
+                assert!(
+                    began.elapsed() < DEADLINE,
+                    "{:?} waits: {lock:?}",
+                    member.role
+                );
                 std::thread::sleep(Duration::from_micros(200));
             }
         }
@@ -166,8 +321,7 @@ impl ProcessGroup {
 
     /// Asserts that a killed writer left everything acknowledged and, after it, only a part of the
     /// next batch. No other process writes these keys, so that they do not change during the check.
-    /// Returns the number of the next operation.
-    fn check_killed_writer(&mut self, writer: u64) -> u64 {
+    fn check_killed_writer(&mut self, writer: u64) {
         let found = self.read_keys_of(writer);
         let acknowledged = self.ack_log_of(writer).read(NEXT).max(1);
         let expected = &mut self.expected[writer as usize];
@@ -187,7 +341,6 @@ impl ProcessGroup {
             );
         }
         self.done.unacknowledged += u64::from(expected.next > before.next);
-        expected.next
     }
 
     fn ack_log_of(&self, writer: u64) -> &AckLog {

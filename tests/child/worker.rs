@@ -40,11 +40,11 @@ impl TestDir {
     }
 }
 
-/// Each writer opens the cache in its own way, and takes the geometry as it is.
+/// Each of four writers opens the cache in its own way, and takes the geometry as it is.
 fn open(dir: &TestDir, writer: u64) -> MmapCache {
     let mut options = Options::new();
     options.compaction_threshold(50, 1024);
-    let path = match writer {
+    let path = match writer % 4 {
         0 => {
             options.durability(Durability::Sync);
             dir.cache()
@@ -64,16 +64,15 @@ fn open(dir: &TestDir, writer: u64) -> MmapCache {
     options.open(path).expect("the cache")
 }
 
-/// Works until its input is closed or it is killed; the numbers say which writer it is and its next
-/// operation. The last writer also reads, through the same handle.
+/// Works until its input is closed or it is killed; the numbers are the state that it continues from.
+/// The fourth writer also reads, through the same handle.
 pub(crate) fn write_until_closed(part: &Part) {
-    let &[writer, next] = part.numbers.as_slice() else {
-        panic!("two numbers");
-    };
+    let expected = ExpectedState::of_numbers(&part.numbers);
+    let (writer, next) = (expected.writer, expected.next);
     let dismissed = dismissal();
     let dir = TestDir(part.path.clone());
     let cache = open(&dir, writer);
-    let mut worker = Worker::new(&cache, ExpectedState::at(writer, next), &dir);
+    let mut worker = Worker::new(&cache, expected, &dir);
     say("ready");
     std::thread::scope(|scope| {
         let beside = (writer == 3).then(|| {
