@@ -30,6 +30,19 @@ pub(crate) fn lint() -> Result {
     run_cargo(own)
 }
 
+/// Tests and checks the adapters of `crates/`, with results in a directory of their own.
+pub(crate) fn adapters() -> Result {
+    let which = "--workspace --all-features --manifest-path crates/Cargo.toml";
+    let dir = "--target-dir target/crates";
+    run_cargo(&format!("test {which} {dir}"))?;
+    run_cargo("fmt --check --all --manifest-path crates/Cargo.toml")?;
+    run_cargo(&format!(
+        "clippy --all-targets {which} {dir} -- -D warnings"
+    ))?;
+    let mut doc = cargo(&format!("doc --no-deps {which} {dir}"));
+    run(doc.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
 pub(crate) fn docs() -> Result {
     let doc = "doc --no-deps --all-features";
     run(cargo(doc).env("RUSTDOCFLAGS", "-D warnings"))?;

@@ -8,13 +8,14 @@ use crate::run::{Result, cargo, run_cargo, succeeds};
 
 type Step = fn() -> Result;
 
-const STEPS: [(&str, Step); 11] = [
+const STEPS: [(&str, Step); 12] = [
     ("the README's command", || run_cargo("test --all-features")),
     ("engine in release", || {
         run_cargo("test --release --lib --features inspect")
     }),
     ("interleavings under loom", || checks::loom(&[])),
     ("formatting and clippy", checks::lint),
+    ("adapters of crates/", checks::adapters),
     ("features alone", checks::features),
     ("documentation", checks::docs),
     ("platforms", checks::platforms),

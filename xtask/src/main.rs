@@ -20,6 +20,7 @@ Tasks, each with the arguments that it takes:
   test [ARG...]               all tests, in debug, with every feature; arguments go to cargo test
   ci                          everything that CI asks of a change, with the time of each step
   lint                        formatting and clippy, of every package here
+  adapters                    tests, formatting, clippy and documentation of the packages in crates/
   docs                        documentation without warnings, here and as docs.rs makes it
   loom [ARG...]               interleavings under loom; arguments go to the test program
   fuzz [SECONDS [TARGET...]]  fuzz targets, until one finds something (1,800 seconds each)
@@ -47,6 +48,7 @@ fn task(name: &str, arguments: &[String]) -> Result {
         ("compare", _) => measure::compare(arguments),
         ("ci", []) => ci::ci(),
         ("lint", []) => checks::lint(),
+        ("adapters", []) => checks::adapters(),
         ("docs", []) => checks::docs(),
         ("platforms", []) => checks::platforms(),
         ("features", []) => checks::features(),
