@@ -1,0 +1,12 @@
+#![doc = include_str!("../README.md")]
+
+mod codec;
+mod key;
+mod manager;
+mod reports;
+mod store;
+
+pub use http_cache;
+pub use mmapcache;
+
+pub use crate::manager::{ManagerStats, MmapManager, Threads};
