@@ -3,6 +3,7 @@
 mod codec;
 mod key;
 mod manager;
+mod put;
 mod reports;
 mod store;
 

@@ -169,7 +169,8 @@ impl MmapManager {
     /// removed.
     pub async fn remove_prefix(&self, prefix: &str) -> mmapcache::Result<u64> {
         let prefix = prefix.to_owned();
-        self.run(true, move |store| store.remove_prefix(&prefix)).await
+        self.run(true, move |store| store.remove_prefix(&prefix))
+            .await
     }
 
     /// Runs work on the pool if it may take long and the pool may be used at all, or if all work is to
@@ -201,7 +202,8 @@ impl CacheManager for MmapManager {
             Found::Whole(entry) => Some(entry),
             found @ Found::Apart(..) => {
                 let key = cache_key.to_owned();
-                self.run(true, move |store| store.complete(&key, found)).await
+                self.run(true, move |store| store.complete(&key, found))
+                    .await
             }
         };
         Ok(entry.map(|entry| (entry.response, entry.policy)))
@@ -214,7 +216,9 @@ impl CacheManager for MmapManager {
         policy: CachePolicy,
     ) -> Result<HttpResponse, BoxError> {
         let is_long = res.body.len() >= LARGE;
-        Ok(self.run(is_long, move |store| store.put(&cache_key, res, &policy)).await)
+        Ok(self
+            .run(is_long, move |store| store.put(&cache_key, res, &policy))
+            .await)
     }
 
     async fn delete(&self, cache_key: &str) -> Result<(), BoxError> {
