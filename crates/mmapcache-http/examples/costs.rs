@@ -54,8 +54,11 @@ fn median(mut times: Vec<Duration>) -> f64 {
     times[times.len() / 2].as_secs_f64() * 1e6
 }
 
-#[tokio::main]
-async fn main() -> Result<(), Error> {
+fn main() -> Result<(), Error> {
+    futures_lite::future::block_on(measure())
+}
+
+async fn measure() -> Result<(), Error> {
     let dir = tempfile::tempdir()?;
     println!(
         "{:>11} {:>12} {:>12} {:>12} {:>12}",

@@ -1,6 +1,5 @@
 //! An origin on loopback, clients with a cache, and responses to store. Calls the crate's public
 //! interface only.
-#![allow(dead_code, reason = "each test program uses a part")]
 
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
@@ -16,14 +15,14 @@ use mmapcache_http::http_cache::{HttpHeaders, HttpResponse, HttpVersion, url_par
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
 
 /// A server that answers by a closure and remembers what it was asked.
-pub struct Origin {
-    pub url: String,
+pub(crate) struct Origin {
+    pub(crate) url: String,
     seen: Arc<Mutex<Vec<Parts>>>,
     server: tokio::task::JoinHandle<()>,
 }
 
 impl Origin {
-    pub async fn start(
+    pub(crate) async fn start(
         answer: impl Fn(&Parts) -> Response + Clone + Send + Sync + 'static,
     ) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
@@ -43,12 +42,12 @@ impl Origin {
         Self { url, seen, server }
     }
 
-    pub fn requests(&self) -> usize {
+    pub(crate) fn requests(&self) -> usize {
         self.seen.lock().expect("the log").len()
     }
 
     /// A header of the last request, "" if it had none.
-    pub fn last_header(&self, name: &str) -> String {
+    pub(crate) fn last_header(&self, name: &str) -> String {
         let seen = self.seen.lock().expect("the log");
         let last = seen.last().expect("a request");
         let value = last
@@ -58,15 +57,15 @@ impl Origin {
         value.unwrap_or_default().to_owned()
     }
 
-    /// Closes the port, and the connections that clients keep.
-    pub async fn stop(self) {
+    /// Closes the port. A client that has a connection keeps it.
+    pub(crate) async fn stop(self) {
         self.server.abort();
         let _ = self.server.await;
     }
 }
 
 /// An origin's answer with these headers.
-pub fn answer(status: u16, headers: &[(&str, &str)], body: impl Into<Body>) -> Response {
+pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: impl Into<Body>) -> Response {
     let mut builder = Response::builder().status(status);
     for (name, value) in headers {
         builder = builder.header(*name, *value);
@@ -74,7 +73,7 @@ pub fn answer(status: u16, headers: &[(&str, &str)], body: impl Into<Body>) -> R
     builder.body(body.into()).expect("a response")
 }
 
-pub fn client(manager: MmapManager) -> ClientWithMiddleware {
+pub(crate) fn client(manager: MmapManager) -> ClientWithMiddleware {
     let client = reqwest::Client::builder()
         .no_proxy()
         .build()
@@ -90,27 +89,27 @@ pub fn client(manager: MmapManager) -> ClientWithMiddleware {
 
 /// What a client got.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Got {
-    pub status: u16,
+pub(crate) struct Got {
+    pub(crate) status: u16,
     /// `HIT` if the cache answered.
-    pub cache: String,
-    pub headers: http::HeaderMap,
-    pub body: Vec<u8>,
+    pub(crate) cache: String,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Got {
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers
             .get(name)
             .map_or("", |value| value.to_str().expect("text"))
     }
 }
 
-pub async fn get(client: &ClientWithMiddleware, url: &str) -> Got {
+pub(crate) async fn get(client: &ClientWithMiddleware, url: &str) -> Got {
     get_with(client, url, &[]).await
 }
 
-pub async fn get_with(
+pub(crate) async fn get_with(
     client: &ClientWithMiddleware,
     url: &str,
     headers: &[(&'static str, &str)],
@@ -133,7 +132,7 @@ pub async fn get_with(
 }
 
 /// A response to `GET http://example.test/` with these headers, as http-cache gives it to a manager.
-pub fn response(headers: &[(&str, &str)], body: Vec<u8>) -> (HttpResponse, CachePolicy) {
+pub(crate) fn response(headers: &[(&str, &str)], body: Vec<u8>) -> (HttpResponse, CachePolicy) {
     let mut of_response = HttpHeaders::new();
     let mut parts = http::Response::new(()).into_parts().0;
     for (name, value) in headers {

@@ -1,13 +1,11 @@
 //! Several processes on one cache, and kills. A test starts its program again, as the same test in
 //! another role. Calls `common`.
 
-mod common;
-
 use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use common::{Origin, answer, client, get, response};
+use crate::common::{Origin, answer, client, get, response};
 use futures_lite::future::block_on;
 use mmapcache_http::http_cache::CacheManager;
 use mmapcache_http::{ManagerStats, MmapManager};
@@ -68,7 +66,11 @@ async fn two_processes_share_responses() {
         get(&client, &format!("{}parent", origin.url)).await.cache,
         "MISS"
     );
-    let mut child = again("two_processes_share_responses", &path, &origin.url);
+    let mut child = again(
+        "processes::two_processes_share_responses",
+        &path,
+        &origin.url,
+    );
     let status = tokio::task::spawn_blocking(move || child.0.wait())
         .await
         .expect("a thread");
@@ -126,7 +128,7 @@ fn killed_store_leaves_whole_entry() {
     store(&manager, 0);
     for round in 0..40_u64 {
         let before = version(&manager, ENTRIES[1]);
-        let mut child = again("killed_store_leaves_whole_entry", &path, "");
+        let mut child = again("processes::killed_store_leaves_whole_entry", &path, "");
         let deadline = Instant::now() + Duration::from_secs(30);
         // Reads while the child writes; an entry may be missing for the moment.
         while version(&manager, ENTRIES[1]) == before {
