@@ -150,18 +150,24 @@ fn foreign_value_is_logged_and_replaced() {
     assert_eq!(logged(&path), 1, "{:?}", LOG.0);
 }
 
-/// Changes the file at one place where it has these bytes, as a failing disk does.
-fn damage(heap: &Path, bytes: &[u8]) {
-    let stored = std::fs::read(heap).expect("the heap");
-    let at = stored
-        .windows(bytes.len())
-        .position(|window| window == bytes)
-        .expect("the bytes");
-    let file = std::fs::File::options()
-        .write(true)
-        .open(heap)
-        .expect("the heap");
-    file.write_all_at(b"!", at as u64).expect("a write");
+/// Changes the one place of a cache's heap that has these bytes, as a failing disk does.
+fn damage(dir: &Path, bytes: &[u8]) {
+    for file in std::fs::read_dir(dir).expect("a listing") {
+        let path = file.expect("a file").path();
+        let stored = std::fs::read(&path).expect("its contents");
+        let found = stored
+            .windows(bytes.len())
+            .rposition(|window| window == bytes);
+        if let Some(at) = found {
+            let file = std::fs::File::options()
+                .write(true)
+                .open(&path)
+                .expect("the file");
+            file.write_all_at(b"!", at as u64).expect("a write");
+            return;
+        }
+    }
+    panic!("no file has these bytes");
 }
 
 #[test]
@@ -172,7 +178,7 @@ fn damaged_entry_is_a_miss() {
         let mut of_entry = mark.clone().into_bytes();
         of_entry.resize(size, b'.');
         put(&manager, KEY, of_entry.clone());
-        damage(&dir.path().join("cache.heap"), mark.as_bytes());
+        damage(dir.path(), mark.as_bytes());
         let before = manager.statistics().failed_lookups;
         assert_eq!(body(&manager, KEY), None);
         assert!(manager.statistics().failed_lookups > before);

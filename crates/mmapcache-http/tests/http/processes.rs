@@ -48,18 +48,12 @@ async fn two_processes_share_responses() {
     let origin = Origin::start(|request| {
         let tag = format!("\"{}\"", request.uri.path());
         let headers = [("etag", tag.as_str()), ("cache-control", "max-age=100")];
-        answer(
-            200,
-            &headers,
-            vec![
-                1;
-                if request.uri.path() == "/parent" {
-                    10
-                } else {
-                    300_000
-                }
-            ],
-        )
+        let size = if request.uri.path() == "/parent" {
+            10
+        } else {
+            300_000
+        };
+        answer(200, &headers, vec![1_u8; size])
     })
     .await;
     assert_eq!(
