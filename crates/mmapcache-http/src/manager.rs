@@ -102,7 +102,7 @@ impl MmapManager {
     ///
     /// let cache = Cache::builder(path).max_bytes(2 << 30).open()?;
     /// let manager = MmapManager::new(cache);
-    /// # Ok::<(), mmapcache::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn new(cache: impl Into<Arc<Cache>>) -> Self {
         Self {

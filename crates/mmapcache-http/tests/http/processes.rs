@@ -120,7 +120,7 @@ fn killed_store_leaves_whole_entry() {
     let path = dir.path().join("cache");
     let manager = MmapManager::open(&path).expect("a cache");
     store(&manager, 0);
-    for round in 0..40_u64 {
+    for round in 0..25_u64 {
         let before = version(&manager, ENTRIES[1]);
         let mut child = again("processes::killed_store_leaves_whole_entry", &path, "");
         let deadline = Instant::now() + Duration::from_secs(30);
