@@ -213,6 +213,32 @@ fn unusable_keys_are_used() {
     assert!(body(&manager, &longer).is_some());
 }
 
+// As if two long keys had one hash: the entry of the one is under the key of the other.
+#[test]
+fn colliding_key_is_a_miss() {
+    let (manager, _dir) = manager();
+    let keys = ["1".repeat(70_000), "2".repeat(70_000)];
+    let mut stored = Vec::new();
+    for key in &keys {
+        put(&manager, key, key.as_bytes()[..1].to_vec());
+        let listed = manager.cache().keys().expect("a listing");
+        let new = listed
+            .map(|key| key.expect("a key"))
+            .find(|key| !stored.contains(key));
+        stored.push(new.expect("the new key"));
+    }
+    let value = manager
+        .cache()
+        .get(&stored[0])
+        .expect("a lookup")
+        .expect("a value");
+    manager.cache().insert(&stored[1], value).expect("a store");
+    assert_eq!(body(&manager, &keys[1]), None);
+    assert_eq!(body(&manager, &keys[0]).expect("an entry"), b"1");
+    put(&manager, &keys[1], b"2".to_vec());
+    assert_eq!(body(&manager, &keys[1]).expect("an entry"), b"2");
+}
+
 #[test]
 fn prefix_removes_its_entries_only() {
     let (manager, _dir) = manager();
