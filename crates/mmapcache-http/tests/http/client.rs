@@ -366,3 +366,26 @@ async fn endless_life_is_accepted() {
     assert_eq!(entry.remaining(), None);
     assert!(manager.get(&key).await.expect("a lookup").is_some());
 }
+
+// The README says so of http-cache 1.0.0-alpha.9. If a newer one does better, change the README.
+#[tokio::test]
+async fn headers_lose_what_readme_says() {
+    let (manager, _dir) = manager();
+    let origin = Origin::start(|_| {
+        let headers = [
+            ("cache-control", "max-age=100"),
+            ("x-two", "a"),
+            ("x-two", "b"),
+            ("x-name", "Zo\u{EB}"),
+        ];
+        answer(200, &headers, "hello")
+    })
+    .await;
+    let client = client(manager);
+    for lines in [&["a", "b"][..], &["b"]] {
+        let got = get(&client, &origin.url).await;
+        let found: Vec<_> = got.headers.get_all("x-two").iter().collect();
+        assert_eq!(found, lines);
+        assert!(!got.headers.contains_key("x-name"));
+    }
+}
