@@ -177,3 +177,18 @@ async fn engine_without_deadlines_is_covered() {
     cache.memory().clear();
     assert!(cache.get(&KEY).await.unwrap().is_none());
 }
+
+/// Entries that an engine without deadlines stored expire for one that has them: the value knows its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn deadline_learnt_later_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cache");
+    let cache = open(MmapEngineConfig::new(&path)).await;
+    insert(&cache, KEY, Duration::ZERO);
+    insert(&cache, LONG_ONE, LONG);
+    cache.close().await.unwrap();
+    drop(cache);
+    let cache = open_expiring(&path).await;
+    assert!(cache.get(&KEY).await.unwrap().is_none());
+    assert!(cache.get(&LONG_ONE).await.unwrap().is_some());
+}
