@@ -24,18 +24,18 @@ type Found<K, V, S> = foyer::Result<Option<HybridCacheEntry<K, Expiring<V>, S>>>
 /// use foyer::{HybridCache, HybridCacheBuilder};
 /// use mmapcache_foyer::{Expiring, FreshEntries, MmapEngineConfig};
 ///
-/// let cache: HybridCache<u64, Expiring<String>> = HybridCacheBuilder::new()
+/// let cache: HybridCache<String, Expiring<String>> = HybridCacheBuilder::new()
 ///     .memory(1_000)
 ///     .storage()
 ///     .with_engine_config(MmapEngineConfig::expiring(dir.path().join("pages")))
 ///     .build()
 ///     .await?;
 /// let minute = Duration::from_secs(60);
-/// cache.insert(1, Expiring::new("old".to_owned(), Duration::ZERO));
-/// assert!(cache.get_fresh(&1).await?.is_none());
+/// cache.insert("/".to_owned(), Expiring::new("old".to_owned(), Duration::ZERO));
+/// assert!(cache.get_fresh("/").await?.is_none());
 ///
 /// let fetch = || async move { Ok::<_, std::io::Error>(Expiring::new("new".to_owned(), minute)) };
-/// let entry = cache.get_or_fetch_fresh(&1, fetch).await?;
+/// let entry = cache.get_or_fetch_fresh("/", fetch).await?;
 /// assert_eq!(entry.value().get().map(String::as_str), Some("new"));
 /// # Ok(())
 /// # }

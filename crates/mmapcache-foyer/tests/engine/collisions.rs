@@ -44,7 +44,7 @@ async fn open(path: &std::path::Path) -> Colliding {
         .with_engine_config(MmapEngineConfig::new(path))
         .build()
         .await
-        .unwrap()
+        .expect("a cache")
 }
 
 /// Returns how many keys have a value, each of which is its own.
@@ -53,7 +53,7 @@ async fn own_values(cache: &Colliding) -> usize {
     for number in 0..100 {
         cache.memory().clear();
         let key = format!("{number:02}");
-        if let Some(entry) = cache.get(&key).await.unwrap() {
+        if let Some(entry) = cache.get(&key).await.expect("a lookup") {
             assert_eq!(entry.value(), &format!("value of {number:02}"));
             hits += 1;
         }

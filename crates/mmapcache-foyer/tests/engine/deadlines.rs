@@ -29,7 +29,7 @@ async fn open(engine: MmapEngineConfig<u64, Expiring<String>>) -> Pages {
         .with_engine_config(engine)
         .build()
         .await
-        .unwrap()
+        .expect("a cache")
 }
 
 async fn open_expiring(path: &Path) -> Pages {
@@ -41,7 +41,7 @@ fn insert(cache: &Pages, key: u64, life: Duration) {
 }
 
 async fn fresh(cache: &Pages, key: u64) -> Option<String> {
-    let entry = cache.get_fresh(&key).await.unwrap();
+    let entry = cache.get_fresh(&key).await.expect("a lookup");
     entry.map(|entry| entry.value().get().expect("it is fresh").clone())
 }
 
@@ -191,4 +191,19 @@ async fn deadline_learnt_later_counts() {
     let cache = open_expiring(&path).await;
     assert!(cache.get(&KEY).await.unwrap().is_none());
     assert!(cache.get(&LONG_ONE).await.unwrap().is_some());
+}
+
+/// Another process stored a newer entry of the key, while this one has an expired one in memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn newer_entry_elsewhere_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cache");
+    let cache = open_expiring(&path).await;
+    insert(&cache, KEY, Duration::ZERO);
+    cache.storage().wait().await;
+    let other = open_expiring(&path).await;
+    insert(&other, KEY, LONG);
+    other.storage().wait().await;
+    assert!(cache.memory().contains(&KEY));
+    assert_eq!(fresh(&cache, KEY).await.as_deref(), Some("value of 4"));
 }

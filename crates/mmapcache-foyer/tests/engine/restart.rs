@@ -2,6 +2,7 @@
 //! that was removed.
 
 use std::io::{BufRead, BufReader};
+use std::time::Duration;
 
 use crate::common::{Fragile, get, get_from_disk, open, open_with};
 use foyer::HybridCachePolicy::{WriteOnEviction, WriteOnInsertion};
@@ -156,25 +157,30 @@ async fn awaited_changes_survive_a_kill() {
     }
 }
 
-/// A program that ends without `close`: what waits is written when the last handle goes.
+/// A program that ends without `close`: what waits is written before the last handle is gone, here after
+/// another writer lets go of the lock.
 #[test]
 fn dropped_cache_writes_its_queue() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("cache");
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let cache = runtime.block_on(open(&path));
+    let (locked, is_locked) = std::sync::mpsc::channel();
+    let other = Cache::open(&path).unwrap();
+    let holder = std::thread::spawn(move || {
+        let lock = other.writer().unwrap();
+        locked.send(()).unwrap();
+        std::thread::sleep(Duration::from_millis(500));
+        lock.commit().unwrap();
+    });
+    is_locked.recv().unwrap();
     for key in 0..1_000 {
         cache.insert(key, "value".to_owned());
     }
     drop(cache);
     drop(runtime);
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
-        let cache = open(&path).await;
-        for key in 0..1_000 {
-            assert_eq!(get(&cache, key).await.as_deref(), Some("value"));
-        }
-    });
+    assert_eq!(Cache::open(&path).unwrap().len_with_expired(), 1_000);
+    holder.join().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
