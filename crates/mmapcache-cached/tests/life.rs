@@ -36,15 +36,15 @@ fn assert_close(remaining: Option<Duration>, expected: Duration) {
 #[test]
 fn entries_end_at_their_deadline() {
     let dir = tempdir().unwrap();
-    let store = open(&dir.path().join("s"), Duration::from_millis(400));
+    let store = open(&dir.path().join("s"), Duration::from_millis(1_500));
     let other = open(&dir.path().join("s"), HOUR);
     assert_eq!(store.cache_set(1, 10).unwrap(), None);
     assert_eq!(store.cache_set(2, 20).unwrap(), None);
     assert_eq!(other.cache_get(&1).unwrap(), Some(10));
-    sleep(Duration::from_millis(500));
+    sleep(Duration::from_millis(1_600));
     assert_eq!(other.cache_get(&1).unwrap(), None);
     assert!(!store.cache_contains(&1).unwrap());
-    assert_eq!(store.cache_set(1, 11).unwrap(), None);
+    assert_eq!(other.cache_set(1, 11).unwrap(), None);
     assert_eq!(store.cache_remove_entry(&2).unwrap(), None);
     assert_eq!(store.cache_get(&1).unwrap(), Some(11));
 }
@@ -111,17 +111,17 @@ fn hits_renew_by_a_tenth() {
     );
 }
 
-// Used every 200 ms, an entry with a life of 800 ms is there after twice that.
+// Used every 0.7 s, an entry with a life of 3 s is there after 4.9 s.
 #[test]
 fn refreshed_entries_outlive_their_deadline() {
     let dir = tempdir().unwrap();
-    let life = Duration::from_millis(800);
+    let life = Duration::from_secs(3);
     let store = MmapStore::<u32, u32>::builder(dir.path().join("s"));
     let store = store.ttl(life).refresh_on_hit(true).open().unwrap();
     store.cache_set_ref(&1, &1).unwrap();
     store.cache_set_ref(&2, &2).unwrap();
-    for _ in 0..8 {
-        sleep(Duration::from_millis(200));
+    for _ in 0..7 {
+        sleep(Duration::from_millis(700));
         assert_eq!(store.cache_get(&1).unwrap(), Some(1));
     }
     assert_eq!(store.cache_get(&2).unwrap(), None);

@@ -98,7 +98,7 @@ async fn failures_are_not_stored() {
     let dir = tempdir().unwrap();
     let store = open(&dir);
     let try_with = async |result: Result<u32, &'static str>| {
-        let found = store.async_cache_try_get_or_set_with(key("k"), || async { result });
+        let found = store.async_cache_try_get_or_set_with(key("k"), move || async move { result });
         found.await.unwrap()
     };
     assert_eq!(try_with(Err("failed")).await, Err("failed"));
