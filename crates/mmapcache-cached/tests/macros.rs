@@ -66,7 +66,7 @@ enum PageError {
     create = r#"{ open("pages") }"#,
     key = "(String, u32)",
     convert = r#"{ (title.to_owned(), number) }"#,
-    map_error = "PageError::Store"
+    map_error = |error| PageError::Store(error)
 )]
 fn page(title: &str, number: u32) -> Result<Page, PageError> {
     Ok(Page(format!("{title} {number}")))
