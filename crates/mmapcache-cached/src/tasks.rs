@@ -152,11 +152,10 @@ where
 {
     fn async_cache_set_ref(&self, k: &K, v: &V) -> impl Future<Output = Result<()>> + Send {
         let encoded = self.inner().values.stored(v);
-        let stored = self.change(k, move |inner, key| {
+        self.change(k, move |inner, key| {
             let stored = encoded?;
             inner.cache().insert_with(key, stored, &inner.insertion())?;
             Ok(())
-        });
-        stored
+        })
     }
 }

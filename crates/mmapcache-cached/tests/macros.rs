@@ -57,8 +57,11 @@ struct Page(String);
 
 #[derive(Debug, thiserror::Error)]
 enum PageError {
-    #[error("the store failed: {0}")]
-    Store(mmapcache::Error),
+    #[error("no page {number}")]
+    Store {
+        number: u32,
+        source: mmapcache::Error,
+    },
 }
 
 #[concurrent_cached(
@@ -66,7 +69,7 @@ enum PageError {
     create = r#"{ open("pages") }"#,
     key = "(String, u32)",
     convert = r#"{ (title.to_owned(), number) }"#,
-    map_error = |error| PageError::Store(error)
+    map_error = |source| PageError::Store { number, source }
 )]
 fn page(title: &str, number: u32) -> Result<Page, PageError> {
     Ok(Page(format!("{title} {number}")))
@@ -79,9 +82,10 @@ fn values_are_not_cloned() {
         (page("a", 1).unwrap(), page("a", 2).unwrap()),
         (first, Page("a 2".to_owned()))
     );
-    let PageError::Store(error) = page(&"x".repeat(70_000), 1).unwrap_err();
+    let PageError::Store { number, source } = page(&"x".repeat(70_000), 1).unwrap_err();
+    assert_eq!(number, 1);
     assert!(matches!(
-        error.kind(),
+        source.kind(),
         mmapcache::ErrorKind::KeyLength { .. }
     ));
 }
