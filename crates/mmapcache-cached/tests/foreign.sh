@@ -46,4 +46,4 @@ assert (stores, imports, executors) == (1, 1, 1), "the tests have another form i
 open(sys.argv[2], "w").write(text)
 PY
 cd "$place"
-CARGO_TARGET_DIR=$root/target TMPDIR=$(mktemp -d) cargo test --test foreign
+CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target} TMPDIR=$(mktemp -d) cargo test --profile "${PROFILE:-test}" --test foreign
