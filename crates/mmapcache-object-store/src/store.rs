@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
 use mmapcache::Cache;
+use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetRange, GetResult, GetResultPayload, ListResult,
@@ -84,9 +85,12 @@ impl CachingStore {
             true => stream::empty().boxed(),
             false => self.reading.pieces(object, range.clone()),
         };
-        // An error of the first request is one of this call.
-        let first = pieces.next().await.transpose()?;
-        let pieces = stream::iter(first.map(Ok)).chain(pieces);
+        // Errors of the first requests are those of this call, which can still ask for another state.
+        let parallel = self.reading.parallel;
+        let first: Vec<Bytes> = pieces.by_ref().take(parallel).try_collect().await?;
+        let (reading, location) = (Arc::clone(&self.reading), meta.location.clone());
+        let rest = pieces.inspect_err(move |error| forget_failed(&reading, &location, error));
+        let pieces = stream::iter(first.into_iter().map(Ok)).chain(rest);
         Ok(Some(GetResult {
             payload: GetResultPayload::Stream(pieces.boxed()),
             meta,
@@ -103,11 +107,22 @@ impl CachingStore {
         ranges: &[Range<u64>],
     ) -> Result<Option<Vec<Bytes>>> {
         let size = object.meta.size;
-        let within = |range: &Range<u64>| GetRange::Bounded(range.clone()).as_range(size);
-        let within: std::result::Result<Vec<_>, _> = ranges.iter().map(within).collect();
-        let (Ok(within), true) = (within, object.state.is_some()) else {
+        let mut within = Vec::with_capacity(ranges.len());
+        for range in ranges {
+            let Ok(range) = GetRange::Bounded(range.clone()).as_range(size) else {
+                // A store may not check ranges that it reads together: it says what is wrong with one.
+                let location = &object.meta.location;
+                self.reading
+                    .inner
+                    .get_range(location, range.clone())
+                    .await?;
+                return Ok(None);
+            };
+            within.push(range);
+        }
+        if object.state.is_none() {
             return Ok(None);
-        };
+        }
         let read = |range| {
             let (reading, object) = (Arc::clone(&self.reading), object.clone());
             async move { reading.bytes(object, range).await }
@@ -122,14 +137,18 @@ impl CachingStore {
         let Err(error) = &read else {
             return read;
         };
-        let is_gone = matches!(error, Error::NotFound { .. });
-        if is_gone || is_of_state(error) {
-            self.reading.forget(location);
-        }
+        forget_failed(&self.reading, location, error);
         match is_of_state(error) {
             true => Ok(None),
             false => read,
         }
+    }
+}
+
+/// Forgets what is believed about an object, if an error says that it has another state, or is gone.
+fn forget_failed(reading: &Reading, location: &Path, error: &Error) {
+    if is_of_state(error) || matches!(error, Error::NotFound { .. }) {
+        reading.forget(location);
     }
 }
 

@@ -212,13 +212,13 @@ async fn tasks_share_a_request() {
     assert_eq!(ranges, [0..16 * KIB]);
 }
 
-// Eight times as much as there is room for.
+// Three times as much as there is room for.
 #[tokio::test]
 async fn bounds_hold_by_eviction() {
-    const BYTES: u64 = 4 << 20;
+    const BYTES: u64 = 2 << 20;
     let dir = tempdir().unwrap();
     let inner = Arc::new(Counting::default());
-    let object: Vec<u8> = (0..32_u64 << 20).map(|at| (at >> 12) as u8).collect();
+    let object = content(5).repeat(60);
     inner.put(&path(), object.clone().into()).await.unwrap();
     let store = CachingStore::builder(inner, dir.path().join("c"))
         .max_bytes(BYTES)
@@ -228,5 +228,5 @@ async fn bounds_hold_by_eviction() {
     let all = store.get(&path()).await.unwrap().bytes().await.unwrap();
     assert!(all == object);
     assert!(store.cache().disk_usage().unwrap().total() <= BYTES + (4 << 20));
-    assert!(store.cache().stats().unwrap().handle.evicted_size > 300);
+    assert!(store.cache().stats().unwrap().handle.evicted_size > 30);
 }

@@ -88,12 +88,14 @@ impl ObjectStore for Counting {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         let head = options.head;
+        if head {
+            self.seen.lock().unwrap().heads += 1;
+        }
         let mut found = self.store.get_opts(location, options).await?;
         let (e_tag, pause) = {
             let mut seen = self.seen.lock().unwrap();
-            match head {
-                true => seen.heads += 1,
-                false => seen.ranges.push(found.range.clone()),
+            if !head {
+                seen.ranges.push(found.range.clone());
             }
             (seen.e_tag.clone(), seen.pause)
         };
