@@ -26,15 +26,16 @@ fn open(inner: Arc<dyn ObjectStore>, trust: Option<Duration>) -> (TempDir, Cachi
 async fn memory_stores_keep_the_contract() {
     for trust in [None, Some(Duration::MAX)] {
         let (_dir, store) = open(Arc::new(InMemory::new()), trust);
+        // The order matters: some of them expect an empty store, and not all leave one.
         integration::put_get_delete_list(&store).await;
+        integration::list_with_offset_exclusivity(&store).await;
         integration::get_opts(&store).await;
-        integration::stream_get(&store).await;
         integration::list_uses_directories_correctly(&store).await;
         integration::list_with_delimiter(&store).await;
         integration::rename_and_copy(&store).await;
         integration::copy_if_not_exists(&store).await;
         integration::copy_rename_nonexistent_object(&store).await;
-        integration::list_with_offset_exclusivity(&store).await;
+        integration::stream_get(&store).await;
         integration::put_opts(&store, true).await;
         integration::put_get_attributes(&store).await;
         assert!(store.cache().stats().unwrap().handle.insertions > 10);

@@ -158,6 +158,49 @@ async fn changes_behind_the_cache_never_mix() {
     drop(dir);
 }
 
+// The store refuses to send what would be of no use; one that sends it all the same is found out.
+#[tokio::test]
+async fn other_states_are_not_taken() {
+    for ignores_conditions in [false, true] {
+        let (_dir, inner, store) = place(Some(Duration::MAX)).await;
+        read(&store, 0..9).await;
+        inner.put(&path(), content(1).into()).await.unwrap();
+        if ignores_conditions {
+            inner.ignore_conditions();
+        }
+        inner.taken();
+        assert_eq!(read(&store, 0..20_000).await, content(1)[..20_000]);
+        let (_, ranges) = inner.taken();
+        match ignores_conditions {
+            true => assert!(ranges.contains(&(16 * KIB..32 * KIB))),
+            false => assert_eq!(ranges, [0..20_000]),
+        }
+        assert!(ranges.contains(&(0..20_000)));
+    }
+}
+
+// Pieces of the old state are with the caller already: the rest is an error, and the next read is right.
+#[tokio::test]
+async fn replaced_objects_end_the_stream() {
+    let dir = tempdir().unwrap();
+    let inner = Arc::new(Counting::default());
+    inner.put(&path(), content(0).into()).await.unwrap();
+    let shared: Arc<dyn ObjectStore> = Arc::<Counting>::clone(&inner);
+    let store = CachingStore::builder(shared, dir.path().join("c"))
+        .chunk_bytes(16 * KIB)
+        .trust_for(Duration::MAX)
+        .parallel(1)
+        .open()
+        .unwrap();
+    read(&store, 0..9).await;
+    inner.put(&path(), content(1).into()).await.unwrap();
+    let begun = store.get(&path()).await.unwrap();
+    let error = begun.bytes().await.unwrap_err();
+    assert!(matches!(error, Error::Precondition { .. }), "{error}");
+    let again = store.get(&path()).await.unwrap().bytes().await.unwrap();
+    assert_eq!(again, content(1));
+}
+
 #[tokio::test]
 async fn objects_without_state_pass_through() {
     let (_dir, inner, store) = place(Some(Duration::MAX)).await;
