@@ -173,7 +173,7 @@ async fn other_states_are_not_taken() {
         let (_, ranges) = inner.taken();
         match ignores_conditions {
             true => assert!(ranges.contains(&(16 * KIB..32 * KIB))),
-            false => assert_eq!(ranges, [0..20_000]),
+            false => assert_eq!((ranges.len(), &ranges[0]), (1, &(0..20_000))),
         }
         assert!(ranges.contains(&(0..20_000)));
     }
@@ -252,7 +252,7 @@ async fn tasks_share_a_request() {
         assert_eq!(task.await.unwrap(), content(0)[..9]);
     }
     let (_, ranges) = inner.taken();
-    assert_eq!(ranges, [0..16 * KIB]);
+    assert_eq!((ranges.len(), &ranges[0]), (1, &(0..16 * KIB)));
 }
 
 // Three times as much as there is room for.
