@@ -589,16 +589,36 @@ impl Cache {
         if let Some(found) = self.find_at_once(key.as_ref(), &options)? {
             return Ok(found);
         }
-        let f = || async { f().await.map(|value| Some(value.into())) };
-        let reply = compute::obtain_async(self, key.as_ref(), &options, sleep, f).await;
+        let f = || async { f().await.map(|value| (Some(value.into()), ())) };
+        let accept = compute::only_values;
+        let reply = compute::obtain_async(self, key.as_ref(), &options, accept, sleep, f).await;
         self.end_call(reply).map(Reply::into_obtained)
     }
 
+    /// As [`obtain_read`](Self::obtain_read), as a task.
+    #[cfg(feature = "serde")]
+    async fn obtain_read_async<T, E, D, F>(
+        &self,
+        key: &[u8],
+        options: &ComputeOptions,
+        mut read: impl FnMut(&[u8]) -> Option<T>,
+        sleep: impl Fn(Duration) -> D,
+        f: impl FnOnce() -> F,
+    ) -> Obtain<T, E>
+    where
+        D: Future<Output = ()>,
+        F: Future<Output = std::result::Result<(Vec<u8>, T), E>>,
+    {
+        let accept = |stored: Option<&[u8]>| stored.and_then(&mut read);
+        let f = || async { f().await.map(|(value, read)| (Some(value), read)) };
+        self.count_reply(compute::obtain_async(self, key, options, accept, sleep, f).await)
+    }
+
     /// Finds a fresh value whose record says all, for a call that computes: most calls need no more. Not
-    /// for calls that may recompute it early.
+    /// for calls that may recompute it early or renew it.
     #[inline]
     fn find_at_once(&self, key: &[u8], options: &ComputeOptions) -> Result<Option<Obtained>> {
-        if options.beta() > 0.0 {
+        if options.beta() > 0.0 || options.renewal().is_some() {
             return Ok(None);
         }
         let (handle, mut value) = (self.cache.handle(), Vec::new());
@@ -699,6 +719,32 @@ impl Cache {
         self.set_deadline(key.as_ref(), &InsertOptions::new().ttl(ttl))
     }
 
+    /// Returns the value of a key, as [`get`](Self::get), and lets it live until `ttl` from now: a time to
+    /// idle for some entries, where [`CacheBuilder::time_to_idle`] is one for all.
+    ///
+    /// As there, the deadline is renewed only if that gains a tenth of `ttl` or more, so that most calls
+    /// write nothing; an entry may expire up to a tenth earlier. If another writer is at work, the renewal
+    /// is left to the next call. A later deadline stays, and so does none; a stale value does not become
+    /// fresh again. A read-only handle renews nothing. A renewal that fails is logged, for debugging: the
+    /// value is returned.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`get`](Self::get).
+    pub fn get_and_renew(&self, key: impl AsRef<[u8]>, ttl: Duration) -> Result<Option<Vec<u8>>> {
+        let key = key.as_ref();
+        self.check_key(key)?;
+        let found = match found::find(self.cache.handle(), &self.groups, key)? {
+            Answer::Found(found) => self.count(key, found),
+            Answer::Absent | Answer::Damaged(_) => self.count_miss(),
+        };
+        let Some(found) = found.filter(|found| !found.traits.is_negative()) else {
+            return Ok(None);
+        };
+        self.prolong(key, &found, ttl);
+        Ok(Some(found.value))
+    }
+
     /// Takes the deadline from the fresh or stale entry of a key, as [`touch`](Self::touch).
     ///
     /// # Errors
@@ -787,6 +833,32 @@ impl Cache {
             }
             let terms = insertion::terms(writer, options)?;
             insertion::put(self, writer, key, &stored, terms).map(Some)
+        })
+    }
+
+    /// Stores a value, as [`insert_with`](Self::insert_with), and returns the fresh or stale value that it
+    /// replaces; `None` if there is none: no entry, or an expired, damaged or negative one. Decided under
+    /// the lock: of several threads or processes that store under a key at once, each value but the last
+    /// is returned to one.
+    ///
+    /// Costs a lookup and a put.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`insert`](Self::insert) and [`get`](Self::get).
+    pub fn swap(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        options: &InsertOptions,
+    ) -> Result<Option<Vec<u8>>> {
+        let (key, stored) = (key.as_ref(), options.stored(value.as_ref()));
+        self.check_put(key, &stored)?;
+        self.change_key(key, |writer| {
+            let replaced = self.find_value(key)?;
+            let terms = insertion::terms(writer, options)?;
+            insertion::put(self, writer, key, &stored, terms)?;
+            Ok(replaced.map(|found| found.value))
         })
     }
 
@@ -1100,6 +1172,13 @@ impl Store for Cache {
             self.renew(key, found);
         }
         Ok(found)
+    }
+
+    fn prolong(&self, key: &[u8], found: &Found, ttl: Duration) {
+        if found.freshness == Freshness::Fresh {
+            idle::prolong(self, key, found, ttl);
+            self.report_removals();
+        }
     }
 
     fn begin(&self) -> Result<Version> {

@@ -51,6 +51,9 @@ pub(super) trait Store {
     /// Finds an entry, whatever its state. A damaged one is absent.
     fn find_readable(&self, key: &[u8]) -> error::Result<Option<Found>>;
 
+    /// Lets an entry that was found fresh live until `ttl` from now, if that is worth a write.
+    fn prolong(&self, key: &[u8], found: &Found, ttl: Duration);
+
     /// Returns the version of the last change before a computation that begins now.
     fn begin(&self) -> error::Result<Version>;
 
@@ -197,6 +200,11 @@ where
             return Ok(None);
         };
         let is_negative = found.traits.is_negative();
+        if let Some(ttl) = self.options.renewal()
+            && !is_negative
+        {
+            self.store.prolong(self.key, &found, ttl);
+        }
         let value = (!is_negative).then(|| std::mem::take(&mut found.value));
         let Some(read) = (self.accept)(value.as_deref()) else {
             return Ok(None);
@@ -486,19 +494,20 @@ pub(super) fn only_values(stored: Option<&[u8]>) -> Option<()> {
 }
 
 /// As [`obtain`], as a task. `sleep` returns a future that is ready after a time.
-pub(super) async fn obtain_async<S, E, D, F>(
+pub(super) async fn obtain_async<S, T, E, D, F>(
     store: &S,
     key: &[u8],
     options: &ComputeOptions,
+    accept: impl FnMut(Option<&[u8]>) -> Option<T>,
     sleep: impl Fn(Duration) -> D,
     compute: impl FnOnce() -> F,
-) -> Obtain<(), E>
+) -> Obtain<T, E>
 where
     S: Store,
     D: Future<Output = ()>,
-    F: Future<Output = Result<Value, E>>,
+    F: Future<Output = Result<(Value, T), E>>,
 {
-    let mut attempt = Attempt::new(store, key, options, only_values, true);
+    let mut attempt = Attempt::new(store, key, options, accept, true);
     loop {
         match attempt.step()? {
             Step::Ready(reply) => return Ok(reply),
@@ -513,7 +522,7 @@ where
         }
     }
     let (version, began) = (store.begin()?, Instant::now());
-    let computed = compute().await.map(|value| (value, ()));
+    let computed = compute().await;
     attempt.finish(computed, began.elapsed(), version)
 }
 

@@ -29,6 +29,7 @@ pub struct ComputeOptions {
     patience: Duration,
     beta: f64,
     stale_on_error: Option<Duration>,
+    renew: Option<Duration>,
 }
 
 impl Default for ComputeOptions {
@@ -45,6 +46,7 @@ impl From<InsertOptions> for ComputeOptions {
             patience: Duration::from_secs(30),
             beta: 0.0,
             stale_on_error: None,
+            renew: None,
         }
     }
 }
@@ -104,6 +106,19 @@ impl ComputeOptions {
     pub fn stale_on_error(mut self, time: Duration) -> Self {
         self.stale_on_error = Some(time);
         self
+    }
+
+    /// Lets a fresh value that the call finds live until `ttl` from then on, as
+    /// [`Cache::get_and_renew`](crate::Cache::get_and_renew). Default: hits change no deadline, but under
+    /// [`CacheBuilder::time_to_idle`](crate::CacheBuilder::time_to_idle).
+    #[must_use]
+    pub fn renew(mut self, ttl: Duration) -> Self {
+        self.renew = Some(ttl);
+        self
+    }
+
+    pub(super) fn renewal(&self) -> Option<Duration> {
+        self.renew
     }
 
     pub(super) fn patience_of_call(&self) -> Duration {

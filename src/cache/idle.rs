@@ -1,4 +1,4 @@
-//! Lookups renew the deadlines of entries under a time to idle.
+//! Lookups renew the deadlines of entries under a time to idle: the cache's, or that of one call.
 //!
 //! May call its siblings, `engine` and everything below it.
 
@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::cache::found::Found;
 use crate::cache::{Cache, settings, touch};
 use crate::error::{ErrorKind, Result};
+use crate::format::life::Life;
 use crate::format::settings::Settings;
 use crate::os::clock::unix_millis;
 
@@ -15,7 +16,22 @@ const NS_PER_MS: u64 = 1_000_000;
 /// Renews the deadline of an entry that a lookup found, if it is due and no other writer is at work. The
 /// lookup has its result already: errors are only logged.
 pub(super) fn renew(cache: &Cache, key: &[u8], found: &Found) {
-    match try_renew(cache, key, found) {
+    let renewed = settings::read(cache.cache.handle())
+        .and_then(|settings| try_renew(cache, key, found, &settings));
+    log_failure(renewed);
+}
+
+/// As [`renew`], for a lookup that brings a time to idle of its own.
+pub(super) fn prolong(cache: &Cache, key: &[u8], found: &Found, ttl: Duration) {
+    let settings = Settings {
+        time_to_idle: settings::millis(ttl).min(Life::LONGEST),
+        ..Settings::default()
+    };
+    log_failure(try_renew(cache, key, found, &settings));
+}
+
+fn log_failure(renewed: Result<()>) {
+    match renewed {
         Err(error) if !matches!(error.kind(), ErrorKind::Locked { .. }) => {
             log::debug!("{error}: a deadline is not renewed");
         }
@@ -23,13 +39,12 @@ pub(super) fn renew(cache: &Cache, key: &[u8], found: &Found) {
     }
 }
 
-fn try_renew(cache: &Cache, key: &[u8], seen: &Found) -> Result<()> {
+fn try_renew(cache: &Cache, key: &[u8], seen: &Found, settings: &Settings) -> Result<()> {
     let handle = cache.cache.handle();
     if handle.options.read_only {
         return Ok(());
     }
-    let settings = settings::read(handle)?;
-    let renewed = |found: &Found| renewed(found.version, found.deadline, &settings, unix_millis());
+    let renewed = |found: &Found| renewed(found.version, found.deadline, settings, unix_millis());
     if renewed(seen).is_none() {
         return Ok(());
     }

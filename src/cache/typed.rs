@@ -8,10 +8,12 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::cache::compute::Obtain;
 use crate::cache::{Cache, CacheEntry, ComputeError, ComputeOptions, InsertOptions, Obtained};
 use crate::codec::Format;
 use crate::engine::Version;
@@ -178,7 +180,13 @@ impl<V: Serialize> TypedCache<V> {
         self.cache.add(key, self.stored(value)?, options)
     }
 
-    fn stored(&self, value: &V) -> Result<Vec<u8>> {
+    /// Returns the bytes that are stored for a value: for [`CacheWriter`](crate::CacheWriter), and for
+    /// programs that encode in one thread and store in another, by [`Cache::insert_with`].
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ErrorKind::Encode`] if the format cannot express the value.
+    pub fn stored(&self, value: &V) -> Result<Vec<u8>> {
         let mut stored = self.encode(self.format, value)?;
         stored.push(mark(self.format));
         Ok(stored)
@@ -193,6 +201,48 @@ impl<V: DeserializeOwned> TypedCache<V> {
     /// Returns the errors of [`Cache::get`].
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<V>> {
         let stored = self.cache.get(key)?;
+        Ok(stored.and_then(|stored| self.decoded(&stored)))
+    }
+
+    /// Returns the value of a key and lets it live until `ttl` from now, as [`Cache::get_and_renew`]. A
+    /// value that does not decode is renewed too.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Cache::get_and_renew`].
+    pub fn get_and_renew(&self, key: impl AsRef<[u8]>, ttl: Duration) -> Result<Option<V>> {
+        let stored = self.cache.get_and_renew(key, ttl)?;
+        Ok(stored.and_then(|stored| self.decoded(&stored)))
+    }
+
+    /// Stores a value and returns the one that it replaces, in one step, as [`Cache::swap`]: `None` if
+    /// there was no fresh one that decodes as `V`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ErrorKind::Encode`] if the format cannot express the value, and the errors of
+    /// [`Cache::swap`].
+    pub fn swap(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: &V,
+        options: &InsertOptions,
+    ) -> Result<Option<V>>
+    where
+        V: Serialize,
+    {
+        let replaced = self.cache.swap(key, self.stored(value)?, options)?;
+        Ok(replaced.and_then(|stored| self.decoded(&stored)))
+    }
+
+    /// Removes the entry of a key and returns its value, as [`Cache::take`]: `None` if there was no fresh
+    /// one that decodes as `V`. One that does not decode is removed too.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Cache::take`].
+    pub fn take(&self, key: impl AsRef<[u8]>) -> Result<Option<V>> {
+        let stored = self.cache.take(key)?;
         Ok(stored.and_then(|stored| self.decoded(&stored)))
     }
 
@@ -245,21 +295,68 @@ impl<V: DeserializeOwned> TypedCache<V> {
     where
         V: Serialize,
     {
-        let mut misread = false;
-        let read = |stored: &[u8]| {
-            let value = self.decode(stored);
-            misread |= value.is_none();
-            value
-        };
-        let f = || {
-            let value = f().map_err(Failure::Computation)?;
-            match self.stored(&value) {
-                Ok(stored) => Ok((stored, value)),
-                Err(error) => Err(Failure::Encoding(value, error)),
-            }
-        };
+        let misread = Count::new(0);
+        let f = || self.with_encoding(f().map_err(Failure::Computation)?);
+        let read = |stored: &[u8]| self.read(stored, &misread);
         let reply = (self.cache).obtain_read(key.as_ref(), &options.into(), read, f);
-        if misread {
+        self.end_call(reply, &misread)
+    }
+
+    /// As [`get_or_try_insert_with`](Self::get_or_try_insert_with), as a future for any executor, as
+    /// [`Cache::get_or_try_insert_async`].
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`get_or_try_insert_with`](Self::get_or_try_insert_with).
+    pub async fn get_or_try_insert_async<E, D, F>(
+        &self,
+        key: impl AsRef<[u8]>,
+        options: impl Into<ComputeOptions>,
+        sleep: impl Fn(Duration) -> D,
+        f: impl FnOnce() -> F,
+    ) -> std::result::Result<Obtained<V>, ComputeError<E, V>>
+    where
+        V: Serialize,
+        D: Future<Output = ()>,
+        F: Future<Output = std::result::Result<V, E>>,
+    {
+        let options = options.into();
+        let misread = Count::new(0);
+        let f = || async { self.with_encoding(f().await.map_err(Failure::Computation)?) };
+        let read = |stored: &[u8]| self.read(stored, &misread);
+        let reply = (self.cache)
+            .obtain_read_async(key.as_ref(), &options, read, sleep, f)
+            .await;
+        self.end_call(reply, &misread)
+    }
+
+    /// Returns a computed value with its encoding.
+    fn with_encoding<E>(&self, value: V) -> std::result::Result<(Vec<u8>, V), Failure<V, E>>
+    where
+        V: Serialize,
+    {
+        match self.stored(&value) {
+            Ok(stored) => Ok((stored, value)),
+            Err(error) => Err(Failure::Encoding(value, error)),
+        }
+    }
+
+    /// Decodes what a computing call found, and notes that it does not decode.
+    fn read(&self, stored: &[u8], misread: &Count) -> Option<V> {
+        let value = self.decode(stored);
+        if value.is_none() {
+            misread.fetch_add(1, Relaxed);
+        }
+        value
+    }
+
+    /// Counts a computing call that met a value that does not decode, once, and sorts its errors.
+    fn end_call<E>(
+        &self,
+        reply: Obtain<V, Failure<V, E>>,
+        misread: &Count,
+    ) -> std::result::Result<Obtained<V>, ComputeError<E, V>> {
+        if misread.load(Relaxed) > 0 {
             self.undecoded.fetch_add(1, Relaxed);
         }
         match reply {

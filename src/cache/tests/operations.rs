@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{HOUR, assert_close, expired, place, ttl};
-use crate::cache::{Cache, InsertOptions};
+use crate::cache::{Cache, ComputeOptions, InsertOptions};
 use crate::error::ErrorKind;
 
 /// A cache with a fresh entry, one of each kind that has no value, and a handle of another process.
@@ -50,6 +50,87 @@ fn take_gives_a_value_once() {
     let values: Vec<_> = taken.into_iter().flatten().collect();
     assert_eq!(values, [b"value"]);
     assert_eq!(cache.len_with_expired(), 0);
+}
+
+// What several writers store under one key: each value is replaced once, none is reported twice.
+#[test]
+fn swap_returns_each_value_once() {
+    let (_dir, cache, other) = mixed();
+    for key in ["absent", "expired", "negative"] {
+        assert_eq!(other.swap(key, "new", &ttl(HOUR)).unwrap(), None, "{key}");
+        assert_eq!(cache.get(key).unwrap().unwrap(), b"new");
+    }
+    let swapped: std::collections::BTreeSet<Vec<u8>> = std::thread::scope(|scope| {
+        let swappers = [&cache, &other, &cache, &other].into_iter().zip(b"abcd");
+        let started: Vec<_> = swappers
+            .map(|(cache, value)| {
+                scope.spawn(move || {
+                    let mut replaced = Vec::new();
+                    for number in 0..50 {
+                        let value = [*value, number];
+                        replaced.push(cache.swap("fresh", value, &ttl(HOUR)).unwrap().unwrap());
+                    }
+                    replaced
+                })
+            })
+            .collect();
+        let ended = started.into_iter().flat_map(|one| one.join().unwrap());
+        ended.collect()
+    });
+    // Of the 200 values, all but the one that is there, and the first of all.
+    let entry = cache.entry("fresh").unwrap().unwrap();
+    assert_eq!(swapped.len(), 200);
+    assert!(swapped.contains(&b"value"[..]) && !swapped.contains(entry.value()));
+    assert_close(entry.remaining(), HOUR);
+}
+
+// A session: each use prolongs it, most of them without a write.
+#[test]
+fn uses_renew_by_a_tenth() {
+    let (_dir, cache, other) = mixed();
+    let renew = |key: &str, ttl| other.get_and_renew(key, ttl).unwrap();
+    assert_eq!(renew("absent", HOUR), None);
+    assert_eq!(renew("expired", HOUR), None);
+    assert_eq!(renew("negative", HOUR), None);
+    let version = cache.entry("fresh").unwrap().unwrap().version();
+    let remaining = || {
+        let entry = cache.entry("fresh").unwrap().unwrap();
+        assert_eq!(entry.version(), version);
+        entry.remaining().unwrap()
+    };
+    let writes = || cache.stats().unwrap().files.changes;
+    let before = writes();
+    // Nine tenths of a life are left, or more, or for ever.
+    assert_eq!(renew("fresh", HOUR + HOUR / 10).unwrap(), b"value");
+    assert_eq!(renew("fresh", HOUR / 2).unwrap(), b"value");
+    assert_eq!((writes(), remaining() <= HOUR), (before, true));
+    assert_eq!(renew("fresh", 2 * HOUR).unwrap(), b"value");
+    assert_close(Some(remaining()), 2 * HOUR);
+    let computing = ComputeOptions::new().renew(3 * HOUR);
+    let found = other.get_or_insert_with("fresh", computing, || panic!("it is there") as String);
+    assert_eq!(found.unwrap().value, b"value");
+    assert_close(Some(remaining()), 3 * HOUR);
+    cache.insert("eternal", "x").unwrap();
+    assert_eq!(renew("eternal", HOUR).unwrap(), b"x");
+    assert_eq!(cache.entry("eternal").unwrap().unwrap().remaining(), None);
+    // Another writer is at work: the value is there at once, the renewal comes later.
+    let batch = cache.writer().unwrap();
+    assert_eq!(renew("fresh", 6 * HOUR).unwrap(), b"value");
+    drop(batch);
+    assert_close(Some(remaining()), 3 * HOUR);
+}
+
+// A stale value is there to be computed again: its use makes it fresh for no one.
+#[test]
+fn stale_values_are_not_renewed() {
+    let (_dir, cache, other) = mixed();
+    let stale = InsertOptions::new()
+        .ttl(std::time::Duration::ZERO)
+        .stale_for(HOUR);
+    cache.insert_with("stale", "old", &stale).unwrap();
+    let used = other.get_and_renew("stale", HOUR).unwrap();
+    assert_eq!(used.as_deref(), Some(&b"old"[..]));
+    assert!(cache.entry("stale").unwrap().unwrap().is_stale());
 }
 
 // A limit on requests: no addition is lost, and the minute that it counts does not begin again.

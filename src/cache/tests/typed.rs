@@ -183,6 +183,58 @@ fn undecodable_values_are_computed_again() {
     assert_eq!((stats.hits, stats.misses), (2, 1));
 }
 
+// What the other type stored is gone after either, and is no value of this one.
+#[test]
+fn replaced_values_are_decoded() {
+    let (_dir, path) = place();
+    let cache = Arc::new(Cache::open(&path).unwrap());
+    let numbers = on::<u32>(&cache, Format::Json);
+    let texts = on::<String>(&cache, Format::Json);
+    texts.insert("key", &"other".to_owned()).unwrap();
+    assert_eq!(numbers.swap("key", &5, &ttl(HOUR)).unwrap(), None);
+    assert_eq!(numbers.swap("key", &6, &ttl(HOUR)).unwrap(), Some(5));
+    assert_eq!(numbers.get_and_renew("key", 2 * HOUR).unwrap(), Some(6));
+    assert_close(cache.entry("key").unwrap().unwrap().remaining(), 2 * HOUR);
+    assert_eq!(numbers.take("key").unwrap(), Some(6));
+    assert_eq!(numbers.take("key").unwrap(), None);
+    texts.insert("key", &"other".to_owned()).unwrap();
+    assert_eq!(numbers.take("key").unwrap(), None);
+    assert!(!cache.contains("key").unwrap());
+    assert_eq!(numbers.undecoded(), 2);
+    let mut batch = cache.writer().unwrap();
+    batch.insert("key", numbers.stored(&7).unwrap()).unwrap();
+    drop(batch);
+    assert_eq!(numbers.get("key").unwrap(), Some(7));
+}
+
+// The future may move between threads, as most executors want it; it ends without a timer here.
+#[test]
+fn tasks_replace_undecodable_values() {
+    fn ready<F: Future + Send>(future: F) -> F::Output {
+        let mut future = std::pin::pin!(future);
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match future.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(output) => output,
+            std::task::Poll::Pending => panic!("it waits"),
+        }
+    }
+    let (_dir, path) = place();
+    let cache = Arc::new(Cache::open(&path).unwrap());
+    let numbers = on::<f64>(&cache, Format::Json);
+    let sleep = |_| std::future::ready(());
+    let compute = |result: Result<f64, u8>| {
+        let f = || std::future::ready(result);
+        ready(numbers.get_or_try_insert_async("key", ttl(HOUR), sleep, f))
+    };
+    cache.insert("key", "no number").unwrap();
+    assert!(matches!(compute(Err(7)), Err(ComputeError::Failed(7))));
+    let refused = compute(Ok(f64::NAN));
+    assert!(matches!(refused, Err(ComputeError::NotStored { value, .. }) if value.is_nan()));
+    assert_eq!(compute(Ok(0.5)).unwrap(), obtained(0.5, Origin::Computed));
+    assert_eq!(compute(Err(7)).unwrap(), obtained(0.5, Origin::Stored));
+    assert_eq!(numbers.undecoded(), 3);
+}
+
 #[test]
 fn failures_keep_their_type() {
     let (_dir, path) = place();

@@ -1,0 +1,15 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod builder;
+mod facts;
+mod keys;
+mod object;
+mod reading;
+mod store;
+mod upload;
+
+pub use builder::CachingStoreBuilder;
+/// The crate whose errors and settings this one uses.
+pub use mmapcache;
+pub use store::CachingStore;
