@@ -68,7 +68,16 @@ impl Server {
         }
     }
 
-    /// Returns the address, for messages and for telling the copies of one server from those of another.
+    /// Names the server, for messages and to tell its copies from those of other servers in the same file.
+    /// Processes that reach one server by different addresses share copies if they give it the same
+    /// name. Default: the address, or the service that Sentinel knows.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
+    }
+
+    /// Returns the name, for messages and for telling the copies of one server from those of another.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
