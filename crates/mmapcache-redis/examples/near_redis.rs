@@ -27,10 +27,19 @@ fn start() -> Result<(Server, String), Box<dyn Error>> {
     let port = listener.local_addr()?.port();
     drop(listener);
     let child = Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+        .args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+        ])
         .stdout(Stdio::null())
         .spawn()
-        .map_err(|error| format!("no `redis-server` (Debian: apt-get install redis-server): {error}"))?;
+        .map_err(|error| {
+            format!("no `redis-server` (Debian: apt-get install redis-server): {error}")
+        })?;
     let server = Server(child);
     let end = Instant::now() + Duration::from_secs(10);
     while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
@@ -44,8 +53,13 @@ fn start() -> Result<(Server, String), Box<dyn Error>> {
 
 fn commands(connection: &mut redis::Connection) -> Result<u64, Box<dyn Error>> {
     let info: String = redis::cmd("INFO").arg("stats").query(connection)?;
-    let line = info.lines().find_map(|line| line.strip_prefix("total_commands_processed:"));
-    Ok(line.ok_or("INFO has no number of commands")?.trim().parse()?)
+    let line = info
+        .lines()
+        .find_map(|line| line.strip_prefix("total_commands_processed:"));
+    Ok(line
+        .ok_or("INFO has no number of commands")?
+        .trim()
+        .parse()?)
 }
 
 /// Keys as a skewed load asks for them: half of the reads go to a tenth of the keys.
@@ -87,7 +101,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut counter = redis::Client::open(&*url)?.get_connection()?;
     for number in 0..KEYS {
         let key = format!("near_redis:{number}");
-        redis::cmd("SET").arg(key).arg(&[b'v'; VALUE][..]).exec(&mut client)?;
+        redis::cmd("SET")
+            .arg(key)
+            .arg(&[b'v'; VALUE][..])
+            .exec(&mut client)?;
     }
 
     let dir = tempfile::tempdir()?;
@@ -115,6 +132,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         let ratio = direct.0 / nanos;
         println!("{name:<28} {nanos:>9.0} ns  {ratio:>6.1} x  {commands:>6} commands");
     }
-    println!("{} hits, {} fetches, {} stored", stats.local_hits, stats.fetches, stats.stored);
+    println!(
+        "{} hits, {} fetches, {} stored",
+        stats.local_hits, stats.fetches, stats.stored
+    );
     Ok(())
 }

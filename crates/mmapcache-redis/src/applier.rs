@@ -7,6 +7,7 @@
 use std::sync::Weak;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::clock;
@@ -28,6 +29,8 @@ pub(crate) struct Applier {
     pub(crate) complete_since: u64,
     /// The link that asks for a proof, and until when.
     pub(crate) asking: Option<(u64, Instant)>,
+    /// Steps that failed since one succeeded.
+    pub(crate) failures: u32,
 }
 
 impl Applier {
@@ -35,6 +38,10 @@ impl Applier {
     pub(crate) fn run(mut self) {
         let mut pause = IDLE;
         loop {
+            // After a failure the queue is full of what the next attempt drops.
+            if self.failures > 0 {
+                thread::sleep(self.pause());
+            }
             let event = match self.queue.recv_timeout(pause) {
                 Ok(event) => event,
                 Err(RecvTimeoutError::Timeout) => Event::Wake,
@@ -46,14 +53,28 @@ impl Applier {
             if shared.is_closed.load(SeqCst) {
                 return;
             }
-            if let Err(error) = self.step(&shared, event) {
-                // A change that is not in the file must not be forgotten.
-                log::warn!("no copies are served until this is over: {error}");
-                shared.distrust();
+            match self.step(&shared, event) {
+                Ok(()) => self.failures = 0,
+                Err(error) => self.failed(&shared, &error),
             }
             let is_waiting = shared.is_lost() || shared.link_without_epoch().is_some();
-            pause = if is_waiting { TICK } else { IDLE };
+            pause = if is_waiting { self.pause() } else { IDLE };
         }
+    }
+
+    /// A change that is not in the file must not be forgotten.
+    fn failed(&mut self, shared: &Shared, error: &mmapcache::Error) {
+        if self.failures == 0 {
+            log::warn!("no copies are served until this is over: {error}");
+        }
+        self.failures += 1;
+        shared.distrust();
+    }
+
+    /// How long to wait before the next attempt: longer, the more have failed.
+    fn pause(&self) -> Duration {
+        let longer = TICK * (1 << self.failures.min(8));
+        longer.min(IDLE)
     }
 
     fn step(&mut self, shared: &Shared, event: Event) -> mmapcache::Result<()> {
@@ -78,7 +99,7 @@ impl Applier {
 
     /// Begins a new epoch, after messages were lost. What is in the queue is about the old one.
     fn recover(&mut self, shared: &Shared) -> mmapcache::Result<()> {
-        shared.take_lost();
+        shared.forgive();
         while self.queue.try_recv().is_ok() {}
         shared.settle_all();
         self.complete_since = clock::now();

@@ -6,7 +6,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::Duration;
 
-use mmapcache::{Cache, CacheBuilder};
+use mmapcache::{Cache, CacheBuilder, Options};
 use tokio::runtime;
 use tokio::sync::Notify;
 use xxhash_rust::xxh3::xxh3_64;
@@ -19,6 +19,9 @@ use crate::near_cache::NearCache;
 use crate::server::Server;
 use crate::session::Session;
 use crate::state::{Limits, Shared};
+
+/// How long a call waits for another writer of the file: the server would be asked sooner.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Opens a [`NearCache`]; made by [`NearCache::builder`].
 #[must_use = "a builder does nothing until `open`"]
@@ -39,8 +42,10 @@ pub struct NearCacheBuilder {
 
 impl NearCacheBuilder {
     pub(crate) fn new(path: PathBuf, server: Server, age_limit: Duration) -> Self {
+        let mut options = Options::new();
+        options.lock_timeout(Some(LOCK_TIMEOUT));
         Self {
-            file: Cache::builder(path),
+            file: Cache::builder(path).options(&options),
             server,
             age_limit,
             absence_limit: age_limit,
@@ -55,7 +60,8 @@ impl NearCacheBuilder {
     }
 
     /// Sets up the local file: its bound in bytes, its options. Lives that it sets have no effect on
-    /// copies, except that its jitter shortens them.
+    /// copies, except that its jitter shortens them. Without options, calls wait 5 seconds for another
+    /// writer of the file.
     ///
     /// Set [`CacheBuilder::max_bytes`]: without a bound, copies that nobody asks for again stay until
     /// writes come across them after their deadline.
@@ -161,6 +167,7 @@ impl NearCacheBuilder {
             patience: heartbeat * 2 + Duration::from_millis(20),
             complete_since: 0,
             asking: None,
+            failures: 0,
         };
         let closed = Arc::new(Notify::new());
         let session = Session {

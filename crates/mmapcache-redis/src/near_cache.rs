@@ -33,10 +33,8 @@ type Reply = (i64, Option<Vec<u8>>);
 /// Threads share one handle; each process opens its own. A handle has two threads and one connection.
 /// What a copy means, and for how long it may be old, is said in the [crate's documentation](crate).
 ///
-/// All methods block: in an asynchronous program call them by `spawn_blocking`. A forked child cannot
-/// use the handle that it inherits: its calls return [`Error::Unavailable`] after
-/// [`response_timeout`](NearCacheBuilder::response_timeout), and it serves no copies after the
-/// [`window`](NearCacheBuilder::window).
+/// All methods block: in an asynchronous program call them by `spawn_blocking`. A forked child must open
+/// a near cache of its own: the threads of the one that it inherits are not there.
 pub struct NearCache {
     pub(crate) shared: Arc<Shared>,
     pub(crate) lease_prefix: Vec<u8>,

@@ -80,8 +80,8 @@ pub(crate) struct Shared {
     epoch: AtomicU64,
     /// Everything that was told before this moment has been applied to the file.
     proven: AtomicU64,
-    /// When a message was lost because the queue was full; 0 if none was.
-    lost: AtomicU64,
+    /// A message was lost because the queue was full, or could not be applied.
+    lost: AtomicBool,
     queue: SyncSender<Event>,
 }
 
@@ -101,7 +101,7 @@ impl Shared {
             state: Mutex::default(),
             epoch: AtomicU64::new(0),
             proven: AtomicU64::new(0),
-            lost: AtomicU64::new(0),
+            lost: AtomicBool::new(false),
             queue,
         }
     }
@@ -147,7 +147,7 @@ impl Shared {
         state.pending += 1;
         drop(state);
         if !self.enqueue(Event::Everything(clock::now())) {
-            self.state().pending -= 1;
+            self.settle();
         }
     }
 
@@ -162,6 +162,7 @@ impl Shared {
         match self.queue.try_send(event) {
             Ok(()) => true,
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                count(&self.counters.overflows, 1);
                 self.distrust();
                 false
             }
@@ -172,9 +173,7 @@ impl Shared {
     pub(crate) fn distrust(&self) {
         let mut state = self.state();
         self.suspend(&mut state);
-        if self.lost.swap(clock::now().max(1), SeqCst) == 0 {
-            count(&self.counters.overflows, 1);
-        }
+        self.lost.store(true, SeqCst);
         drop(state);
         self.wake();
     }
@@ -241,7 +240,7 @@ impl Shared {
     pub(crate) fn publish(&self, link: u64, epoch: u64) -> bool {
         let state = self.state();
         let is_current = state.link.as_ref().is_some_and(|now| now.number == link);
-        if !is_current || state.pending > 0 || self.lost.load(SeqCst) != 0 {
+        if !is_current || state.pending > 0 || self.lost.load(SeqCst) {
             return false;
         }
         self.epoch.store(epoch, SeqCst);
@@ -269,12 +268,12 @@ impl Shared {
     }
 
     pub(crate) fn is_lost(&self) -> bool {
-        self.lost.load(SeqCst) != 0
+        self.lost.load(SeqCst)
     }
 
-    /// Returns whether messages were lost since the last call. From now on they are queued again.
-    pub(crate) fn take_lost(&self) -> bool {
-        self.lost.swap(0, SeqCst) != 0
+    /// From now on messages are queued again. To be called before the queue is emptied.
+    pub(crate) fn forgive(&self) {
+        self.lost.store(false, SeqCst);
     }
 
     // Called by those who ask the server.
