@@ -1,4 +1,4 @@
-//! Child processes: the test binary runs one of its tests again, with a role in the environment.
+//! Child processes: the test binary runs one of its tests again, with orders in the environment.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -7,11 +7,11 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use mmapcache_redis::Server;
 use rustix::process::{Pid, Signal, kill_process};
 
-const ROLE: &str = "NEAR_CHILD";
+/// Set for children only.
+const DIR: &str = "NEAR_DIR";
 
 /// What a child was told.
 pub(crate) struct Orders {
-    pub(crate) role: String,
     pub(crate) dir: std::path::PathBuf,
     pub(crate) port: u16,
 }
@@ -19,10 +19,8 @@ pub(crate) struct Orders {
 impl Orders {
     /// Returns the orders, if this process is a child.
     pub(crate) fn of_this_process() -> Option<Self> {
-        let role = std::env::var(ROLE).ok()?;
         Some(Self {
-            role,
-            dir: std::env::var_os("NEAR_DIR").unwrap().into(),
+            dir: std::env::var_os(DIR)?.into(),
             port: std::env::var("NEAR_PORT").unwrap().parse().unwrap(),
         })
     }
@@ -52,11 +50,10 @@ pub(crate) struct Running {
 
 impl Running {
     /// Runs `test` of this binary as a child.
-    pub(crate) fn start(test: &str, role: &str, dir: &Path, port: u16) -> Self {
+    pub(crate) fn start(test: &str, dir: &Path, port: u16) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", test, "--nocapture"])
-            .env(ROLE, role)
-            .env("NEAR_DIR", dir)
+            .env(DIR, dir)
             .env("NEAR_PORT", port.to_string())
             .stdout(Stdio::piped())
             .spawn()

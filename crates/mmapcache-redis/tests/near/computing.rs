@@ -69,7 +69,7 @@ fn computation_runs_once_per_machine() {
     }
     let (dir, redis) = (tempfile::tempdir().unwrap(), Redis::start());
     let name = "computing::computation_runs_once_per_machine";
-    let mut children = [(); 4].map(|()| Running::start(name, "caller", dir.path(), redis.port));
+    let mut children = [(); 4].map(|()| Running::start(name, dir.path(), redis.port));
     for child in &mut children {
         assert_eq!(child.hear(), "ready");
     }

@@ -25,7 +25,7 @@ fn be_member() -> bool {
 }
 
 fn start_member(test: &str, dir: &std::path::Path, port: u16) -> Running {
-    let mut member = Running::start(&format!("processes::{test}"), "member", dir, port);
+    let mut member = Running::start(&format!("processes::{test}"), dir, port);
     assert_eq!(member.hear(), "copied");
     member
 }
