@@ -51,3 +51,12 @@ fn read_until_local(near: &NearCache, key: &str, value: Option<&str>) {
 fn text(value: Option<Vec<u8>>) -> Option<String> {
     value.map(|value| String::from_utf8(value).unwrap())
 }
+
+/// Says that a test is over when it is dropped, also by a panic: other threads wait for that.
+struct Ending<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+}

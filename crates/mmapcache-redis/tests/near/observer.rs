@@ -13,7 +13,7 @@ use rustix::process::Signal;
 
 use crate::children::server_at;
 use crate::server::{Proxy, Redis};
-use crate::{WINDOW, open, text, wait_until_served};
+use crate::{Ending, WINDOW, open, text, wait_until_served};
 
 const KEYS: usize = 20;
 const TIME: Duration = Duration::from_secs(6);
@@ -97,6 +97,7 @@ impl Observer {
     }
 
     fn break_things(&self, redis: &Redis, proxies: &[&Proxy]) {
+        let _ending = Ending(&self.is_over);
         let begun = Instant::now();
         let mut round = 0_usize;
         while begun.elapsed() < TIME {
@@ -123,7 +124,6 @@ impl Observer {
                 _ => proxy.cut(),
             }
         }
-        self.is_over.store(true, SeqCst);
     }
 }
 

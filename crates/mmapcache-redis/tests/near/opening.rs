@@ -8,7 +8,7 @@ use crate::builder;
 use crate::server::{Proxy, Redis, wait_until};
 
 fn refusal(opened: Result<NearCache, Error>) -> Error {
-    opened.err().expect("it must be refused")
+    opened.expect_err("it must be refused")
 }
 
 #[test]

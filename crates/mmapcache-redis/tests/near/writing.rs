@@ -8,7 +8,7 @@ use mmapcache_redis::NearCache;
 use rustix::process::Signal;
 
 use crate::server::{Redis, wait_until};
-use crate::{builder, open, read_until_local, text};
+use crate::{Ending, builder, open, read_until_local, text};
 
 fn number(near: &NearCache, key: &str) -> u64 {
     text(near.get(key).unwrap()).map_or(0, |text| text.parse().unwrap())
@@ -25,6 +25,7 @@ fn write_is_read_back() {
     );
     let (written, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
+        let _ending = Ending(&is_over);
         for reader in [&near, &near, &other] {
             let (written, is_over) = (&written, &is_over);
             scope.spawn(move || {
@@ -41,7 +42,6 @@ fn write_is_read_back() {
             assert_eq!(number(&near, "k"), round);
             assert_eq!(number(&other, "k"), round);
         }
-        is_over.store(true, SeqCst);
     });
     assert!(
         near.stats().stored + other.stats().stored > 10,
