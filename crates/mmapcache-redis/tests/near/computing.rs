@@ -107,6 +107,7 @@ fn failure_gives_lease_back() {
     let (dir, redis) = (tempfile::tempdir().unwrap(), Redis::start());
     let near = open(dir.path(), redis.server());
     let options = ComputeOptions::new().life(Duration::from_secs(60));
+    let begun = Instant::now();
     let failed = near.get_or_try_insert_with("k", &options, || Err("no"));
     assert!(
         matches!(failed, Err(ComputeError::Failed("no"))),
@@ -118,7 +119,6 @@ fn failure_gives_lease_back() {
         })
     }));
     assert!(panicked.is_err());
-    let begun = Instant::now();
     let answer = near.get_or_try_insert_with("k", &options, || Ok::<_, Infallible>(b"v".to_vec()));
     assert_eq!(answer.unwrap().source, Source::Computed);
     assert!(

@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -128,11 +128,15 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+const ALL: i64 = -1;
+
 /// Hands bytes on between clients and a server, until it is told otherwise.
 pub(crate) struct Proxy {
     pub(crate) port: u16,
     links: Arc<Mutex<Vec<TcpStream>>>,
     is_frozen: Arc<AtomicBool>,
+    /// Pieces of replies that may pass while replies are held; negative: all.
+    passes: Arc<AtomicI64>,
 }
 
 impl Proxy {
@@ -142,8 +146,10 @@ impl Proxy {
             port: listener.local_addr().unwrap().port(),
             links: Arc::default(),
             is_frozen: Arc::default(),
+            passes: Arc::new(AtomicI64::new(ALL)),
         };
         let (links, is_frozen) = (Arc::clone(&proxy.links), Arc::clone(&proxy.is_frozen));
+        let (requests, replies) = (Arc::new(AtomicI64::new(ALL)), Arc::clone(&proxy.passes));
         let target = redis.port;
         thread::spawn(move || {
             for client in listener.incoming() {
@@ -152,8 +158,8 @@ impl Proxy {
                 let Ok(server) = TcpStream::connect(("127.0.0.1", target)) else {
                     continue;
                 };
-                pump(&client, &server, &is_frozen);
-                pump(&server, &client, &is_frozen);
+                pump(&client, &server, &is_frozen, &requests);
+                pump(&server, &client, &is_frozen, &replies);
                 links.lock().unwrap().extend([client, server]);
             }
         });
@@ -172,20 +178,33 @@ impl Proxy {
         }
     }
 
+    /// Hands requests on, and of what the server sends only so many pieces, as they were read.
+    pub(crate) fn hold_replies(&self, passes: i64) {
+        self.passes.store(passes, SeqCst);
+    }
+
+    /// Hands everything on.
+    pub(crate) fn release_replies(&self) {
+        self.hold_replies(ALL);
+    }
+
     /// Keeps the connections open and hands nothing on.
     pub(crate) fn freeze(&self, is_frozen: bool) {
         self.is_frozen.store(is_frozen, SeqCst);
     }
 }
 
-fn pump(from: &TcpStream, to: &TcpStream, is_frozen: &Arc<AtomicBool>) {
+fn pump(from: &TcpStream, to: &TcpStream, is_frozen: &Arc<AtomicBool>, passes: &Arc<AtomicI64>) {
     let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-    let is_frozen = Arc::clone(is_frozen);
+    let (is_frozen, passes) = (Arc::clone(is_frozen), Arc::clone(passes));
     thread::spawn(move || {
         let mut bytes = [0; 16_384];
         while let Ok(length @ 1..) = from.read(&mut bytes) {
-            while is_frozen.load(SeqCst) {
+            while is_frozen.load(SeqCst) || passes.load(SeqCst) == 0 {
                 thread::sleep(Duration::from_millis(1));
+            }
+            if passes.load(SeqCst) > 0 {
+                passes.fetch_sub(1, SeqCst);
             }
             if to.write_all(&bytes[..length]).is_err() {
                 break;
