@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// Table of contents. `builder` opens a `store`; `concurrent` and `tasks` implement the traits of `cached` on it, for
+// threads and for tasks; `life` implements those about deadlines.
 
 mod builder;
 mod concurrent;

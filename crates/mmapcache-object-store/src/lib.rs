@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// Table of contents. `builder` makes a `store`, the public type; `reading` and `upload` are its requests, about an
+// `object` with its `facts`, under keys of `keys`.
 
 mod builder;
 mod facts;

@@ -1,4 +1,7 @@
 #![doc = include_str!("../README.md")]
+// Table of contents. `builder` opens a `near_cache`, the public type. `session` keeps the connection to the `server`,
+// `pushes` reads what it tells, `applier` removes `copies` for it; `epochs` says which copies count; `compute` runs one
+// computation for a key.
 
 mod answer;
 mod applier;
