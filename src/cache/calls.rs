@@ -5,7 +5,9 @@
 #[cfg(feature = "serde")]
 use std::time::Duration;
 
-use crate::cache::compute::{self, Obtain, Reply};
+#[cfg(feature = "serde")]
+use crate::cache::compute;
+use crate::cache::compute::{Obtain, Reply};
 use crate::cache::{Cache, ComputeError, ComputeOptions, Obtained, Origin, found};
 use crate::engine::read::lookup::{self, Answer};
 use crate::engine::statistics::Counter;

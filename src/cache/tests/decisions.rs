@@ -102,7 +102,7 @@ fn update_stores_removes_and_keeps() {
         ]
     );
     assert_eq!(value(&cache, "fresh").unwrap(), b"value");
-    for (key, len) in [("fresh", 4), ("expired", 3), ("absent", 3)] {
+    for (key, len) in [("fresh", 3), ("expired", 2), ("absent", 2)] {
         let stored = other.update(key, |_| Update::Put((b"new".to_vec(), ttl(2 * HOUR))));
         let entry = cache.entry(key).unwrap().unwrap();
         assert_eq!(
@@ -112,12 +112,8 @@ fn update_stores_removes_and_keeps() {
         assert_close(entry.remaining(), 2 * HOUR);
         assert_eq!(other.update(key, |_| Update::Delete).unwrap(), None);
         assert_eq!(value(&cache, key), None);
-        // Of the four that were there; an expired entry goes as well.
-        assert_eq!(
-            cache.len_with_expired(),
-            len - u64::from(key == "absent"),
-            "{key}"
-        );
+        // An expired entry goes as well.
+        assert_eq!(cache.len_with_expired(), len, "{key}");
     }
     assert_eq!(other.update("absent", |_| Update::Delete).unwrap(), None);
 }
@@ -339,10 +335,8 @@ fn peek_uses_no_entry() {
     assert_eq!(counts.lookups(), 0);
     // What a lookup does.
     assert_eq!(value(&cache, "key").unwrap(), b"value");
-    assert_eq!(
-        (mark(&cache, b"key"), cache.stats().unwrap().handle.hits),
-        (1, 1)
-    );
+    assert!(mark(&cache, b"key") > 0);
+    assert_eq!(cache.stats().unwrap().handle.hits, 1);
     assert_close(cache.peek_entry("key").unwrap().unwrap().remaining(), HOUR);
 }
 
