@@ -8,6 +8,8 @@ mod keys;
 mod long_values;
 mod operations;
 mod races;
+mod refusals;
+mod renewal;
 mod stale;
 #[cfg(feature = "serde")]
 mod typed;
