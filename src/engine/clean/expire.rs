@@ -46,10 +46,11 @@ pub(crate) fn sweep(mutator: &mut Mutator, slots: u64) -> WriteResult<u64> {
     let until = from.saturating_add(slots).min(all);
     let mut removed = 0;
     for number in from..until {
-        let Some((target, deadline)) = entry_at(&generation, number as u32)? else {
+        let is_wanted = |deadline| is_over(deadline, now);
+        let Some(target) = entry_at(&generation, number as u32, is_wanted)? else {
             continue;
         };
-        if is_over(deadline, now) && remove_if_over(mutator, &generation, &target, &judge)? {
+        if remove_if_over(mutator, &generation, &target, &judge)? {
             removed += 1;
         }
     }
@@ -67,11 +68,11 @@ pub(crate) fn sweep_all(mutator: &mut Mutator, reads_all: bool) -> WriteResult<u
     let now = unix_millis();
     let mut removed = 0;
     for number in 0..all_slots(&generation) {
-        let Some((target, deadline)) = entry_at(&generation, number as u32)? else {
+        let is_wanted = |deadline| reads_all || is_over(deadline, now);
+        let Some(target) = entry_at(&generation, number as u32, is_wanted)? else {
             continue;
         };
-        let may_be_over = reads_all || is_over(deadline, now);
-        if may_be_over && remove_if_over(mutator, &generation, &target, &judge)? {
+        if remove_if_over(mutator, &generation, &target, &judge)? {
             removed += 1;
         }
     }
@@ -93,8 +94,13 @@ pub(crate) fn all_slots(generation: &Generation) -> u64 {
         * slots
 }
 
-/// Returns the entry in a slot, with its deadline.
-fn entry_at(generation: &Generation, number: u32) -> Result<Option<(Target<'_>, u64)>> {
+/// Returns the entry in a slot, if its deadline is wanted.
+#[inline]
+fn entry_at(
+    generation: &Generation,
+    number: u32,
+    is_wanted: impl Fn(u64) -> bool,
+) -> Result<Option<Target<'_>>> {
     let (region, index) = generation.table.slot_home(number);
     let home = generation.table.region(region)?;
     if home.control(index) < 0x80 || !home.stamp().is_live() {
@@ -103,7 +109,7 @@ fn entry_at(generation: &Generation, number: u32) -> Result<Option<(Target<'_>, 
     let slot = home.slot(index);
     let link = slot.link();
     let deadline = slot.deadline();
-    if !link.is_entry() {
+    if !link.is_entry() || !is_wanted(deadline) {
         return Ok(None);
     }
     let target = Target {
@@ -113,7 +119,7 @@ fn entry_at(generation: &Generation, number: u32) -> Result<Option<(Target<'_>, 
         link,
         record: None,
     };
-    Ok(Some((target, deadline)))
+    Ok(Some(target))
 }
 
 /// Removes an entry whose record says too that it is expired, or that it is invalidated. A rebuild from
