@@ -10,6 +10,7 @@ mod cache {
     pub(crate) mod insertions;
     pub(crate) mod keys;
     pub(crate) mod memory;
+    pub(crate) mod refusals;
     pub(crate) mod replay;
     pub(crate) mod storm;
     pub(crate) mod tags;
@@ -24,6 +25,7 @@ insertions               an insertion that evicts, beside a put and a delete
 computations             a hit of get_or_insert_with, beside get; 8 processes that want the same keys
 memory [ENTRIES]         memory of a process that caches 10 million entries, beside MmapCache
 tags                     the invalidation of a tag of a million entries
+refusals                 an insertion that is refused, because the cache is full and evicts nothing
 tasks                    a hit in a task of tokio, called directly and by spawn_blocking
 storm [SECONDS]          the bytes of the files while four processes insert
 replay FILE KEY [SIZE]   misses of a trace: comma-separated text below a header, the columns of key
@@ -68,6 +70,7 @@ fn run(command: &str, arguments: &[&str]) -> Result<(), String> {
         ("memory", []) => cache::memory::measure(10_000_000),
         ("memory", [entries]) => cache::memory::measure(number(entries)?.max(1)),
         ("tags", []) => cache::tags::measure(),
+        ("refusals", []) => cache::refusals::measure(),
         ("tasks", []) => cache::tasks::measure(),
         ("storm", []) => cache::storm::measure(60),
         ("storm", [seconds]) => cache::storm::measure(number(seconds)?),

@@ -50,6 +50,7 @@ const LAYERS: [&[&str]; 63] = [
     &[
         "engine::create",
         "engine::clean::batch",
+        "engine::clean::refusal",
         "engine::clean::retention",
         "engine::read::expected_count",
     ],
@@ -62,7 +63,7 @@ const LAYERS: [&[&str]; 63] = [
     ],
     &["engine::write::split", "engine::clean::reclaim"],
     &["engine::write::put", "engine::clean::validity"],
-    &["engine::clean::bound"],
+    &["engine::clean::bound", "engine::clean::expire"],
     &["engine::clean::evacuate", "engine::recovery::in_flight"],
     &[
         "engine::recovery::losses",
@@ -82,11 +83,7 @@ const LAYERS: [&[&str]; 63] = [
     &["engine::switch"],
     &["engine::recovery::from_heap"],
     &["engine::write::session"],
-    &[
-        "engine::clean::eviction",
-        "engine::clean::expire",
-        "engine::write::clear",
-    ],
+    &["engine::clean::eviction", "engine::write::clear"],
     &["engine::clean::policy"],
     &[
         "engine::write::writer",

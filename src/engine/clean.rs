@@ -8,6 +8,7 @@ pub(crate) mod eviction;
 pub(crate) mod expire;
 pub(crate) mod policy;
 pub(crate) mod reclaim;
+pub(crate) mod refusal;
 pub(crate) mod retention;
 pub(crate) mod state;
 pub(crate) mod validity;

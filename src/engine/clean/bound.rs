@@ -24,10 +24,26 @@ pub(crate) fn is_near(bound: Bound, mutator: &Mutator) -> bool {
 /// Returns whether a record of `bytes` bytes fits, the step included.
 #[inline]
 pub(crate) fn admits(bound: Bound, generation: &Generation, bytes: u64) -> bool {
-    let after = disk_bytes(generation)
-        .saturating_add(bytes)
-        .saturating_add(bound.ahead());
+    has_room(bound, disk_bytes(generation), bytes)
+}
+
+/// Returns whether a record of `bytes` bytes may fit after the dead records are freed, all but `residue`
+/// bytes of them.
+pub(crate) fn may_admit(bound: Bound, mutator: &Mutator, bytes: u64, residue: u64) -> bool {
+    let dead = reclaim::dead_bytes(mutator).saturating_sub(residue);
+    let left = disk_bytes(&mutator.generation).saturating_sub(dead);
+    has_room(bound, left, bytes)
+}
+
+fn has_room(bound: Bound, used: u64, bytes: u64) -> bool {
+    let after = used.saturating_add(bytes).saturating_add(bound.ahead());
     after <= bound.0.saturating_add(bound.step() / 2)
+}
+
+/// Returns whether insertions that do not fit are refused, and nothing is evicted for them.
+pub(crate) fn refuses(generation: &Generation) -> bool {
+    let settings = generation.settings();
+    settings.is_some_and(|settings| settings.eviction == EvictionPolicy::Refuse)
 }
 
 /// Returns the live bytes that the heap may have before entries are evicted. A fifth is left to dead

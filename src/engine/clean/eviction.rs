@@ -1,17 +1,20 @@
 //! Makes room in a `Cache`: before a put, after it, on a full disk, and when a caller asks.
 //!
 //! Walks the oldest segments, as cleaning does, and removes those that are empty then. May call
-//! `write::session`, `clean::evacuate` and everything below them.
+//! `write::session`, `clean::{evacuate, expire}` and everything below them.
+
+use std::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::record::HEADER_BYTES;
 use crate::format::segment::first_place;
-use crate::format::settings::{Bound, EvictionPolicy};
+use crate::format::settings::Bound;
+use crate::os::clock::unix_millis;
 use crate::sync::Relaxed;
 
 use crate::engine::clean::bound::{self, disk_bytes};
 use crate::engine::clean::retention::Retention;
-use crate::engine::clean::{evacuate, reclaim};
+use crate::engine::clean::{evacuate, expire, reclaim, state};
 use crate::engine::switch;
 use crate::engine::write::mutator::{Mutator, WriteResult};
 use crate::engine::write::session::Session;
@@ -63,6 +66,9 @@ pub(crate) fn before_put(session: &mut Session<'_>, key: usize, value: usize) ->
 /// Cleans and evicts until a record of `bytes` bytes fits.
 #[cold]
 fn make_room(session: &mut Session<'_>, bound: Bound, bytes: u64) -> Result<()> {
+    if bound::refuses(&session.mutator.generation) {
+        return free_room(session, bound, bytes);
+    }
     let before = disk_bytes(&session.mutator.generation);
     let was_lowered = before > bound.0.saturating_add(bound.step());
     let enough = SHRINK.saturating_add(SHRINK_EFFORT.saturating_mul(bytes));
@@ -89,6 +95,69 @@ fn make_room(session: &mut Session<'_>, bound: Bound, bytes: u64) -> Result<()> 
         })?;
     }
     Err(cache_full(session, bound))
+}
+
+/// Makes room for a record of `bytes` bytes where nothing may be evicted: of what is dead, and of what
+/// has ended. Mostly there is neither, and counters say so.
+fn free_room(session: &mut Session<'_>, bound: Bound, bytes: u64) -> Result<()> {
+    session.run(reclaim::reclaim_all)?;
+    session.await_releases();
+    if session.handle.clean_pause.load(Relaxed) == 0 {
+        shrink_index(session)?;
+    }
+    let heap = |session: &Session<'_>| session.mutator.generation.ids.heap;
+    let may_free = |session: &Session<'_>| {
+        let residue = session.mutator.refusal.residue(heap(session));
+        bound::may_admit(bound, &session.mutator, bytes, residue)
+    };
+    if !may_free(session) {
+        remove_ended(session)?;
+        if !may_free(session) {
+            return Err(cache_full(session, bound));
+        }
+    }
+    // Once through all segments that there are: what they copy has nothing dead in it.
+    let last = session.mutator.generation.header().tail().segment;
+    let at = |session: &Session<'_>| state::cursor(session.mutator.generation.header());
+    for _ in 0..2 * disk_bytes(&session.mutator.generation) / STRIDE + 16 {
+        let is_last = at(session).addr.segment > last;
+        session.run(reclaim::reclaim_all)?;
+        session.await_releases();
+        if bound::admits(bound, &session.mutator.generation, bytes) {
+            let heap = heap(session);
+            session.mutator.refusal.set_residue(heap, 0);
+            return Ok(());
+        }
+        if is_last {
+            break;
+        }
+        session.run(|mutator| evacuate::walk(mutator, STRIDE, Retention::ALL))?;
+    }
+    let (heap, residue) = (heap(session), reclaim::dead_bytes(&session.mutator));
+    session.mutator.refusal.set_residue(heap, residue);
+    Err(cache_full(session, bound))
+}
+
+/// Removes the entries of a `Cache` that have ended, if some may have since the last call. Returns how
+/// many there were. Looks at all slots, so its calls are as far apart as to take a tenth of the time.
+pub(crate) fn remove_ended(session: &mut Session<'_>) -> Result<u64> {
+    let generation = &session.mutator.generation;
+    if !generation.is_cache() {
+        return Ok(0);
+    }
+    let (heap, header) = (generation.ids.heap, generation.header());
+    let (invalidations, now) = (header.invalidations(), unix_millis());
+    let refusal = session.mutator.refusal;
+    if !refusal.is_search_due(heap, invalidations, now) {
+        return Ok(0);
+    }
+    // Nor does a slot say that its entry has another deadline, apart from it.
+    let reads_all = header.has_deadlines() || refusal.must_read(heap, invalidations);
+    let began = Instant::now();
+    let removed = session.run(|mutator| expire::sweep_all(mutator, reads_all))?;
+    let refusal = &mut session.mutator.refusal;
+    refusal.note_search(heap, invalidations, now, began.elapsed());
+    Ok(removed)
 }
 
 /// Builds the index again if it takes much of the bound for few entries.
@@ -148,12 +217,8 @@ fn evict_number(mutator: &mut Mutator) -> WriteResult<()> {
 /// Evicts the oldest entries of a cache on a full disk, for a change that wants `bytes` bytes. Returns
 /// whether a segment was removed. Stores to no new block: what it meets is not moved.
 pub(crate) fn make_disk_room(session: &mut Session<'_>, bytes: u64) -> bool {
-    let may_evict = session
-        .mutator
-        .generation
-        .settings()
-        .is_some_and(|settings| settings.eviction != EvictionPolicy::Refuse);
-    if !may_evict {
+    let generation = &session.mutator.generation;
+    if generation.settings().is_none() || bound::refuses(generation) {
         return false;
     }
     let oldest = |session: &Session<'_>| session.mutator.generation.header().oldest();

@@ -46,15 +46,42 @@ pub(crate) fn sweep(mutator: &mut Mutator, slots: u64) -> WriteResult<u64> {
     let until = from.saturating_add(slots).min(all);
     let mut removed = 0;
     for number in from..until {
-        let Some((target, deadline)) = expiring(&generation, number as u32)? else {
+        let is_wanted = |deadline| is_over(deadline, now);
+        let Some(target) = entry_at(&generation, number as u32, is_wanted)? else {
             continue;
         };
-        if deadline <= now && remove_if_over(mutator, &generation, &target, &judge)? {
+        if remove_if_over(mutator, &generation, &target, &judge)? {
             removed += 1;
         }
     }
     cache_words::set_sweep_slot(generation.header(), until % all.max(1));
     Ok(removed)
+}
+
+/// Removes the expired entries among all slots; with `reads_all` also those whose records say that they
+/// have ended and whose slots do not. Returns how many there were.
+pub(crate) fn sweep_all(mutator: &mut Mutator, reads_all: bool) -> WriteResult<u64> {
+    let generation = Arc::clone(&mutator.generation);
+    let Some(judge) = Judge::of(&generation) else {
+        return Ok(0);
+    };
+    let now = unix_millis();
+    let mut removed = 0;
+    for number in 0..all_slots(&generation) {
+        let is_wanted = |deadline| reads_all || is_over(deadline, now);
+        let Some(target) = entry_at(&generation, number as u32, is_wanted)? else {
+            continue;
+        };
+        if remove_if_over(mutator, &generation, &target, &judge)? {
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// Returns whether the deadline of a slot has passed; 0 is none.
+fn is_over(deadline: u64, now: u64) -> bool {
+    deadline != 0 && deadline <= now
 }
 
 /// Returns the slots of all regions.
@@ -67,8 +94,13 @@ pub(crate) fn all_slots(generation: &Generation) -> u64 {
         * slots
 }
 
-/// Returns the entry in a slot, with its deadline, if it has one.
-fn expiring(generation: &Generation, number: u32) -> Result<Option<(Target<'_>, u64)>> {
+/// Returns the entry in a slot, if its deadline is wanted.
+#[inline]
+fn entry_at(
+    generation: &Generation,
+    number: u32,
+    is_wanted: impl Fn(u64) -> bool,
+) -> Result<Option<Target<'_>>> {
     let (region, index) = generation.table.slot_home(number);
     let home = generation.table.region(region)?;
     if home.control(index) < 0x80 || !home.stamp().is_live() {
@@ -77,7 +109,7 @@ fn expiring(generation: &Generation, number: u32) -> Result<Option<(Target<'_>, 
     let slot = home.slot(index);
     let link = slot.link();
     let deadline = slot.deadline();
-    if !link.is_entry() || deadline == 0 {
+    if !link.is_entry() || !is_wanted(deadline) {
         return Ok(None);
     }
     let target = Target {
@@ -87,12 +119,12 @@ fn expiring(generation: &Generation, number: u32) -> Result<Option<(Target<'_>, 
         link,
         record: None,
     };
-    Ok(Some((target, deadline)))
+    Ok(Some(target))
 }
 
-/// Removes an entry whose record says too that it is expired. A rebuild from the heap may bring it
-/// back: it is expired then as well, so it has no deletion record. Not so if the clock is set back, or
-/// stale entries are served longer; but never after a removal by a caller.
+/// Removes an entry whose record says too that it is expired, or that it is invalidated. A rebuild from
+/// the heap may bring it back: it has ended then as well, so it has no deletion record. Not so if the clock
+/// is set back, or stale entries are served longer; but never after a removal by a caller.
 fn remove_if_over(
     mutator: &mut Mutator,
     generation: &Generation,
@@ -108,13 +140,15 @@ fn remove_if_over(
     let Some(record) = found else {
         return Ok(false);
     };
-    if judge.judge(mutator, (place, &record), &key, &value)? != Validity::Expired {
-        return Ok(false);
-    }
+    let counter = match judge.judge(mutator, (place, &record), &key, &value)? {
+        Validity::Expired => Counter::Expired,
+        Validity::Invalidated => Counter::Invalidated,
+        _ => return Ok(false),
+    };
     // E3: a removal by a caller from here on appends a deletion record.
     cache_words::note_evicted(generation.header(), place.segment);
     put::drop_entry(generation, target, record.stored_bytes())?;
     mutator.mark_record_dead(place, record);
-    mutator.note_removal(Counter::Expired, &key, record.value_len);
+    mutator.note_removal(counter, &key, record.value_len);
     Ok(true)
 }

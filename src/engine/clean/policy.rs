@@ -97,7 +97,7 @@ pub(crate) fn run_with_room<T>(
         .or_else(|error| run_again(session, bytes, change, error))
 }
 
-/// Runs a change again that failed with an error, if the disk was full and has room now.
+/// Runs a change again that failed with an error, if the disk or the table was full and has room now.
 #[cold]
 fn run_again<T>(
     session: &mut Session<'_>,
@@ -122,6 +122,11 @@ fn run_again<T>(
                 Ok(done) => return Ok(done),
             }
         }
+    }
+    // Entries that have ended count until they are removed.
+    let has_many = matches!(error.kind(), ErrorKind::TableFull { .. });
+    if has_many && eviction::remove_ended(session)? > 0 {
+        return session.run(&mut change);
     }
     Err(error)
 }

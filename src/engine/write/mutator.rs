@@ -23,6 +23,7 @@ use crate::os::file_names::{FileNames, Stage};
 use crate::os::files::Access;
 
 use crate::engine::clean::batch::Batch;
+use crate::engine::clean::refusal::Refusal;
 use crate::engine::clean::retention::Retention;
 use crate::engine::generation::Generation;
 use crate::engine::heap_presence::missing_segment;
@@ -109,6 +110,8 @@ pub(crate) struct Mutator {
     pub retention: Retention,
     /// What was counted last; see `reclaim::evacuated_bytes`.
     pub evacuated: Cell<EvacuatedBytes>,
+    /// What the last refusal of an insertion found out.
+    pub refusal: Refusal,
 }
 
 /// The bytes of evacuated segments, and which those are.
@@ -179,6 +182,7 @@ impl Mutator {
             writes: 0,
             retention: Retention::ALL,
             evacuated: Cell::default(),
+            refusal: Refusal::default(),
         }
     }
 
