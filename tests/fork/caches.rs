@@ -67,7 +67,7 @@ pub(super) fn inherits_a_batch(part: &Part) {
         for key in ["key", "absent"] {
             assert_forked(batch.add(key, "2", &options));
             assert_forked(batch.replace(key, "2", &options));
-            for version in [seen, Version(1)] {
+            for version in [seen, Version::from_nanos(1)] {
                 assert_forked(batch.insert_if(key, "2", version, &options));
                 assert_forked(batch.remove_if(key, version));
             }

@@ -115,7 +115,7 @@ fn removed_room_is_used_at_once() {
         }
     }
     fill_by([&cache, &other], 90_000);
-    [&cache, &other].map(assert_refused);
+    [&cache, &other].into_iter().for_each(assert_refused);
     assert!(cache.verify().run().unwrap().is_clean());
 }
 
@@ -142,7 +142,7 @@ fn ended_room_is_used_at_once() {
         other.insert(key(count + number), [3; LEN]).unwrap();
     }
     fill_by([&cache, &other], 90_000);
-    [&cache, &other].map(assert_refused);
+    [&cache, &other].into_iter().for_each(assert_refused);
     for number in 1_000..count {
         assert_eq!(cache.peek(key(number)).unwrap().unwrap(), [1; LEN]);
     }
