@@ -306,7 +306,10 @@ fn entry_without_body_is_a_miss() {
     assert!(body(&manager, KEY) == Some(vec![1; 1 << 20]));
     // Something else under the key of the body is not served as one.
     let life = Duration::from_secs(60);
-    manager.cache().insert_absent(of_body, life).expect("a store");
+    manager
+        .cache()
+        .insert_absent(of_body, life)
+        .expect("a store");
     assert_eq!(body(&manager, KEY), None);
 }
 
