@@ -54,9 +54,10 @@ async fn unanswered_change_ends_trust() {
             Ok(Ok(_))
         ));
         assert_eq!(read(&store, 0..9).await, content(2)[..9]);
-        let deleted = store.delete_stream(stream::iter([Ok(path())]).boxed());
-        let deleted: Vec<_> = deleted.collect().await;
-        assert!(deleted.iter().all(Result::is_err), "{deleted:?}");
+        let mut deleted = store.delete_stream(stream::iter([Ok(path())]).boxed());
+        assert!(!matches!(deleted.next().await, Some(Ok(_))));
+        // An error counts before the stream is dropped; without an answer, the drop does.
+        let _held = matches!(loss, Loss::Error).then_some(deleted);
         let error = store.head(&path()).await.unwrap_err();
         assert!(
             matches!(error, object_store::Error::NotFound { .. }),
