@@ -82,3 +82,24 @@ impl Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use redis::{ErrorKind, ServerErrorKind};
+
+    use super::*;
+
+    // A server that loads its data, or a replica without its primary, is a server that is away: the last
+    // copy may be asked for. A missing permission stays.
+    #[test]
+    fn later_answer_is_unavailability() {
+        let is_unavailable = |kind| {
+            let error = RedisError::from((ErrorKind::Server(kind), "refused"));
+            Error::of("server", error).is_unavailable()
+        };
+        for kind in [ServerErrorKind::BusyLoading, ServerErrorKind::MasterDown] {
+            assert!(is_unavailable(kind), "{kind:?}");
+        }
+        assert!(!is_unavailable(ServerErrorKind::NoPerm));
+    }
+}
