@@ -35,6 +35,8 @@ pub(crate) fn adapters() -> Result {
     let which = "--workspace --all-features --manifest-path crates/Cargo.toml";
     let dir = "--target-dir target/crates";
     run_cargo(&format!("test {which} {dir}"))?;
+    let mut foreign = program("crates/mmapcache-cached/tests/foreign.sh", "");
+    run(foreign.env("CARGO_TARGET_DIR", "target/crates"))?;
     run_cargo("fmt --check --all --manifest-path crates/Cargo.toml")?;
     run_cargo(&format!(
         "clippy --all-targets {which} {dir} -- -D warnings"

@@ -75,6 +75,18 @@ fn lives_belong_to_the_store() {
     assert_eq!(remaining(&store, 5), None);
 }
 
+// The files may have a default, for other programs.
+#[test]
+fn default_life_is_not_used() {
+    let dir = tempdir().unwrap();
+    let store = MmapStore::<u32, u32>::builder(dir.path().join("s"));
+    let store = store.configure(|cache| cache.time_to_live(HOUR));
+    let store = store.open().unwrap();
+    store.cache_set_ref(&1, &1).unwrap();
+    assert_eq!(store.cache_get_or_set_with(2, || 2).unwrap(), 2);
+    assert_eq!((remaining(&store, 1), remaining(&store, 2)), (None, None));
+}
+
 // A life of an hour whose entry has less than nine tenths left is renewed, once; other hits write
 // nothing.
 #[test]

@@ -110,7 +110,7 @@ async fn failures_are_not_stored() {
     assert_eq!(try_with(Ok(3)).await, Ok(3));
 }
 
-// Another process holds the writer lock for long: other tasks of the only thread go on meanwhile.
+// Another process holds the writer lock for long: other tasks of the only thread go on.
 #[tokio::test]
 async fn waiting_changes_hold_no_thread() {
     let dir = tempdir().unwrap();

@@ -67,7 +67,7 @@ fn removals_return_live_values() {
 
 // A clear keeps what was counted, a reset does not; neither touches what other handles count.
 #[test]
-fn reset_begins_to_count_anew() {
+fn reset_counts_from_zero() {
     let dir = tempdir().unwrap();
     let store = open(&dir.path().join("s"));
     let other = open(&dir.path().join("s"));

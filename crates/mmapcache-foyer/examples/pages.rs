@@ -13,7 +13,7 @@ use mmapcache_foyer::{Expiring, FreshEntries, MmapEngineConfig};
 
 type Pages = HybridCache<String, Expiring<String>>;
 
-/// Stands for a slow origin.
+/// A slow origin.
 async fn render(path: String) -> std::io::Result<Expiring<String>> {
     tokio::time::sleep(Duration::from_millis(100)).await;
     let page = format!("<h1>{path}</h1>");
@@ -43,10 +43,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             Source::Disk => "the disk",
             Source::Outer => "the origin",
         };
-        let page = entry
-            .value()
-            .get()
-            .map_or("expired meanwhile", String::as_str);
+        let page = entry.value().get().map_or("expired since", String::as_str);
         println!("{path} from {from}: {page}");
     }
     pages.close().await?;

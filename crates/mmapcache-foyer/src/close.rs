@@ -11,13 +11,13 @@ const OVERHEAD: usize = 128;
 
 /// Closes a cache after its memory tier was written in parts of some `part_bytes`, each of which waits for
 /// the one before: nothing is dropped, however large the memory tier is. Take a quarter of the
-/// [queue](crate::MmapEngineConfig::with_queue_bytes), so that others may insert meanwhile.
+/// [queue](crate::MmapEngineConfig::with_queue_bytes), so that others may insert at the same time.
 ///
 /// `HybridCache::close` hands over the memory tier at once, and what exceeds the queue is not stored. With
 /// the policy `WriteOnInsertion` everything is on the disk already: call `close`.
 ///
-/// Walks the table of the memory tier once for each part, 0.1 s for ten million entries, and holds one of
-/// its shards meanwhile. Entries that are in use by the program are written too. Works with any engine.
+/// Walks the table of the memory tier once for each part, 0.1 s for ten million entries, and locks one of
+/// its shards for that time. Entries that are in use by the program are written too. Works with any engine.
 ///
 /// # Errors
 ///

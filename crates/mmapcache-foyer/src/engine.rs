@@ -294,7 +294,8 @@ impl<K: StorageKey, V: StorageValue> Engine<K, V, HybridCacheProperties> for Mma
     fn wait(&self) -> Future<()> {
         let mark = self.shared.queue.mark();
         Box::pin(async move {
-            // Cancelled if the engine was closed: then nothing waits.
+            // Cancelled if the engine was closed, or nothing can be written at present: foyer has no place
+            // for an error here. The counters tell, and `close`.
             let _ = mark.await;
         })
     }
@@ -314,7 +315,8 @@ impl<K: StorageKey, V: StorageValue> Engine<K, V, HybridCacheProperties> for Mma
 }
 
 impl<K: StorageKey, V: StorageValue> Drop for MmapEngine<K, V> {
-    /// Writes what waits. Does not wait for anything after `close`.
+    /// Writes what waits. If another process holds the lock of the files, waits for it once at most, as long
+    /// as the lock timeout says.
     fn drop(&mut self) {
         self.shared.queue.close();
         let Some(writer) = self.writer.take() else {

@@ -4,7 +4,10 @@ use std::fmt::Debug;
 use std::hash::{BuildHasher, Hash};
 
 use equivalent::Equivalent;
-use foyer::{HybridCache, HybridCacheEntry, StorageKey, StorageValue};
+use foyer::{
+    Age, HybridCache, HybridCacheEntry, HybridCachePolicy, HybridCacheProperties, Location,
+    StorageKey, StorageValue,
+};
 
 use crate::expiring::Expiring;
 
@@ -47,7 +50,9 @@ where
     S: BuildHasher + Debug + Send + Sync + 'static,
 {
     /// Returns the entry of a key, `None` if there is none or it has expired. Takes an expired entry out of
-    /// memory, and looks on the disk, where another process may have stored a newer one.
+    /// memory, and looks on the disk, where another process may have stored a newer one. An expired entry
+    /// that was only in memory (under `WriteOnEviction`) is removed from both tiers: what the disk has of its
+    /// key may be the value that it replaced.
     ///
     /// # Errors
     ///
@@ -95,7 +100,10 @@ where
         };
         // A newer entry that came since stays.
         if !expired.is_outdated() {
-            self.memory().remove(key);
+            match is_on_disk(self.policy(), expired.properties()) {
+                true => drop(self.memory().remove(key)),
+                false => self.remove(key),
+            }
         }
         drop(expired);
         match self.get(key).await? {
@@ -125,4 +133,12 @@ where
         }
         self.get_or_fetch(key, fetch).await
     }
+}
+
+/// Returns whether the disk had an entry of the memory tier, or was told to have it: what it has of the key
+/// now is this entry or a newer one.
+fn is_on_disk(policy: HybridCachePolicy, properties: &HybridCacheProperties) -> bool {
+    let was_written =
+        policy == HybridCachePolicy::WriteOnInsertion && properties.location() != Location::InMem;
+    was_written || properties.age() != Age::Fresh
 }

@@ -316,6 +316,33 @@ impl<T: Clone> Queue<T> {
         kept
     }
 
+    /// Nothing that waits can be written at present. Cancels the marks: what is before them would fail for
+    /// the same reason, each time after a wait for the lock. If the queue is closed, the writer is handed
+    /// nothing more; returns how many changes that concerns. Loads still find them.
+    pub(crate) fn give_up(&self) -> Option<usize> {
+        let mut state = self.lock();
+        let is_closed = state.closed;
+        let (ended, steps): (VecDeque<_>, _) = mem::take(&mut state.steps)
+            .into_iter()
+            .partition(|step| is_closed || matches!(step, Step::Mark(_)));
+        state.steps = steps;
+        let waiting = is_closed.then_some(state.slots.len() + state.clearings);
+        self.release(state);
+        drop(ended);
+        waiting
+    }
+
+    /// Closes the queue because its writer has ended. What is asked for now is lost, so nothing that the
+    /// files have counts from now on.
+    pub(crate) fn break_off(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.clearings += 1;
+        let steps = mem::take(&mut state.steps);
+        self.release(state);
+        drop(steps);
+    }
+
     /// Ends a clearing, or asks for it again.
     pub(crate) fn cleared(&self, succeeded: bool) {
         let mut state = self.lock();

@@ -1,6 +1,6 @@
 //! The bytes that the engine stores for an entry: a format number, the length of the key, key and value.
 //!
-//! The key of the file is foyer's hash alone, so the key itself is stored with the value: whoever loads
+//! The key of the file is foyer's hash alone, so the key itself is stored with the value, and a load
 //! compares it. Calls nothing of this crate.
 
 use foyer::{Code, StorageKey, StorageValue};

@@ -1,11 +1,11 @@
 //! [`Writer`]: the thread that writes what waits in the queue. May call `queue` and `record`.
 //!
 //! A store that fails becomes a removal, because the older value must not come back; a removal that fails
-//! is tried until it succeeds. Meanwhile loads find it in the queue, and miss.
+//! is tried until it succeeds. Until then loads find it in the queue, and miss.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use foyer::{StorageKey, StorageValue};
 use mmapcache::{CacheWriter, InsertOptions};
@@ -53,11 +53,22 @@ impl<K: StorageKey, V: StorageValue> Writer<K, V> {
 
     /// Works until the queue is closed and empty.
     pub(crate) fn run(mut self) {
+        // Entries are dropped here, and their `drop` is the program's code.
+        let worked = catch_unwind(AssertUnwindSafe(|| self.work()));
+        if let Err(panic) = worked {
+            // Otherwise callers would wait without end for this thread.
+            self.shared.queue.break_off();
+            self.warn("the thread that writes has panicked; nothing is stored or found any more");
+            resume_unwind(panic);
+        }
+    }
+
+    fn work(&mut self) {
         loop {
             match self.shared.queue.take(BATCH) {
                 Work::Changes(changes) => self.write(changes),
                 Work::Clear => self.clear(),
-                // Nobody may be waiting any more.
+                // The caller may have stopped waiting.
                 Work::Reached(sender) => drop(sender.send(())),
                 Work::End => return,
             }
@@ -65,6 +76,28 @@ impl<K: StorageKey, V: StorageValue> Writer<K, V> {
     }
 
     fn write(&mut self, changes: Vec<(u64, Change<Piece<K, V>>)>) {
+        let shared = self.shared.clone();
+        let mut changes = changes.into_iter();
+        loop {
+            let batch = self.next_batch(&mut changes);
+            if batch.is_empty() {
+                return;
+            }
+            match shared.cache.writer() {
+                Ok(writer) => self.write_batch(writer, batch),
+                Err(error) => {
+                    let batch = batch.into_iter().map(|one| (one.hash, one.change));
+                    return self.put_back(batch.chain(changes), error);
+                }
+            }
+        }
+    }
+
+    /// Takes changes, and encodes those that store, until the records are large enough for one lock.
+    fn next_batch(
+        &self,
+        changes: &mut impl Iterator<Item = (u64, Change<Piece<K, V>>)>,
+    ) -> Vec<Prepared<K, V>> {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         for (hash, change) in changes {
             let action = match &change {
@@ -80,33 +113,27 @@ impl<K: StorageKey, V: StorageValue> Writer<K, V> {
                 action,
             });
             if bytes >= BATCH_BYTES {
-                self.write_batch(batch);
-                (batch, bytes) = (Vec::new(), 0);
+                break;
             }
         }
-        if !batch.is_empty() {
-            self.write_batch(batch);
-        }
+        batch
     }
 
     /// Encodes an entry, without the lock.
     fn prepare(&self, hash: u64, piece: &Piece<K, V>) -> Action {
         let shared = &self.shared;
         let mut record = Vec::new();
-        // The encoding is the program's code.
+        // The encoding is the program's code, and so is the deadline.
         let encoded = catch_unwind(AssertUnwindSafe(|| {
-            record::encode(shared.format, piece.key(), piece.value(), &mut record)
+            record::encode(shared.format, piece.key(), piece.value(), &mut record)?;
+            Ok::<_, foyer::Error>((shared.deadline)(piece.value()))
         }));
-        if !matches!(encoded, Ok(Ok(()))) {
-            shared.counters.refused.add_one();
-            let reason = match encoded {
-                Ok(Err(error)) => error.to_string(),
-                _ => "the encoding panicked".to_owned(),
-            };
-            self.warn(&format!("an entry is not stored: {reason}"));
-            return Action::Remove;
-        }
-        if shared.is_expired(piece.value()) {
+        let deadline = match encoded {
+            Ok(Ok(deadline)) => deadline,
+            Ok(Err(error)) => return self.refuse(&error.to_string()),
+            Err(_) => return self.refuse("its encoding or its deadline panicked"),
+        };
+        if deadline.is_some_and(|deadline| deadline <= SystemTime::now()) {
             return Action::Remove;
         }
         // Under `WriteOnInsertion` foyer hands an entry over at each hit in memory by `get_or_fetch`.
@@ -116,19 +143,22 @@ impl<K: StorageKey, V: StorageValue> Writer<K, V> {
             shared.counters.unchanged.add_one();
             return Action::Nothing;
         }
-        let options = match (shared.deadline)(piece.value()) {
+        let options = match deadline {
             Some(deadline) => InsertOptions::new().expires_at(deadline),
             None => InsertOptions::new(),
         };
         Action::Put(record, options)
     }
 
-    fn write_batch(&mut self, batch: Vec<Prepared<K, V>>) {
+    /// An entry is not stored; the older value of its key must not be served.
+    fn refuse(&self, reason: &str) -> Action {
+        self.shared.counters.refused.add_one();
+        self.warn(&format!("an entry is not stored: {reason}"));
+        Action::Remove
+    }
+
+    fn write_batch(&mut self, mut writer: CacheWriter<'_>, batch: Vec<Prepared<K, V>>) {
         let shared = self.shared.clone();
-        let mut writer = match shared.cache.writer() {
-            Ok(writer) => writer,
-            Err(error) => return self.put_back(batch, error),
-        };
         let (mut done, mut failed) = (Vec::new(), Vec::new());
         for prepared in batch {
             match self.apply(&mut writer, &prepared) {
@@ -183,17 +213,28 @@ impl<K: StorageKey, V: StorageValue> Writer<K, V> {
         Ok(())
     }
 
-    /// Puts a batch back that could not be begun.
-    fn put_back(&mut self, batch: Vec<Prepared<K, V>>, error: mmapcache::Error) {
+    /// Puts changes back that could not be begun.
+    fn put_back(
+        &mut self,
+        changes: impl Iterator<Item = (u64, Change<Piece<K, V>>)>,
+        error: mmapcache::Error,
+    ) {
         // What another writer was in the way of is stored later.
         let is_retryable = error.is_retryable();
         self.fail(error);
-        for prepared in batch {
-            let change = match prepared.change {
+        if let Some(lost) = self.shared.queue.give_up() {
+            log::error!(
+                "{}: {lost} changes could not be written before the cache was closed; older values may be back at the next start",
+                self.shared.cache.path().display()
+            );
+            return;
+        }
+        for (hash, change) in changes {
+            let change = match change {
                 Change::Store(piece) if is_retryable => Change::Store(piece),
                 _ => Change::Remove,
             };
-            self.again(prepared.hash, change);
+            self.again(hash, change);
         }
         self.pause_if_failing();
     }

@@ -10,7 +10,7 @@
 //! The head is a map of named fields, [`Head`]. Readers ignore names that they do not know, so a field
 //! may be added within a format; anything else needs a new [`FORMAT`]. The policy is what
 //! http-cache-semantics 3 serialises, by its names; a policy of another major version needs a new
-//! [`FORMAT`] too. Calls nobody.
+//! [`FORMAT`] too. Calls nothing of this crate.
 
 use std::collections::{BTreeMap, HashMap};
 

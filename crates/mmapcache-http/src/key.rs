@@ -2,7 +2,7 @@
 //!
 //! An entry has the key that http-cache gives it, so tools show it as it is. Two kinds of records have
 //! others, which begin with a byte that is in no UTF-8 text, and so in no key of http-cache. Calls
-//! nobody.
+//! nothing of this crate.
 
 use std::borrow::Cow;
 

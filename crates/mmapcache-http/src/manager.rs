@@ -27,8 +27,9 @@ const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 /// # Errors
 ///
 /// A cache that fails does not fail a request. A failed lookup is a miss, and a response that cannot be
-/// stored is returned all the same; its key then has no entry, so no older response comes back. Both
-/// are counted by [`statistics`](Self::statistics), and logged as warnings by the crate `log`, at most
+/// stored is returned all the same; its key then has no entry, so no older response comes back, unless the
+/// cache cannot even remove it, for it is read-only or locked for too long. All of this
+/// is counted by [`statistics`](Self::statistics), and logged as warnings by the crate `log`, at most
 /// one a second of each kind. A value that is no response, of another program or another version of
 /// this crate, is a miss too, and the next response for its key replaces it.
 ///
@@ -60,8 +61,8 @@ pub enum Threads {
     /// one large body.
     #[default]
     LargeOnPool,
-    /// All on the pool, which adds some 25 to 80 microseconds to a call. For caches that are larger than the memory, slow
-    /// disks, and [`Durability::Sync`](mmapcache::Durability::Sync).
+    /// All on the pool, which adds some 25 to 80 microseconds to a call. For caches that are larger than the
+    /// memory, slow disks, and [`Durability::Sync`](mmapcache::Durability::Sync).
     Pool,
 }
 
@@ -76,6 +77,9 @@ pub struct ManagerStats {
     pub failed_lookups: u64,
     /// Responses that could not be stored.
     pub failed_stores: u64,
+    /// Older responses that could not be removed after a newer one was not stored: they are served until
+    /// they expire, to this process and others.
+    pub failed_removals: u64,
     /// Responses that were not stored because no request could be answered with them, or because the
     /// cache holds no values so large.
     pub declined: u64,
@@ -144,6 +148,7 @@ impl MmapManager {
             unreadable: reports.unreadable.count(),
             failed_lookups: reports.failed_lookups.count(),
             failed_stores: reports.failed_stores.count(),
+            failed_removals: reports.failed_removals.count(),
             declined: reports.declined.count(),
         }
     }
@@ -161,8 +166,8 @@ impl MmapManager {
     /// are the method, a colon and the URL, unless an option says otherwise:
     /// `"GET:https://example.com/"`.
     ///
-    /// Takes a look-up for each entry of the cache, and reads its value. What is stored meanwhile may
-    /// stay.
+    /// Takes a look-up for each entry of the cache, and reads its value. What is stored during the call
+    /// may stay.
     ///
     /// # Errors
     ///

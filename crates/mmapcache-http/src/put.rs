@@ -17,7 +17,8 @@ use crate::store::{LARGE, Store, shown};
 const LONGEST_AGE: u64 = 1 << 31;
 
 impl Store {
-    /// Stores a response, and returns it. What fails is reported, and the key then has no entry.
+    /// Stores a response, and returns it. What fails is reported, and the key then has no entry, unless the
+    /// removal fails too.
     pub(crate) fn put(
         &self,
         cache_key: &str,
@@ -42,7 +43,7 @@ impl Store {
         };
         // The origin has answered otherwise since: the older response must not be served.
         if !is_stored && let Err(error) = self.remove(cache_key) {
-            self.reports.failed_stores.warn(format_args!(
+            self.reports.failed_removals.warn(format_args!(
                 "the older response for {} could not be removed: {error}",
                 shown(cache_key)
             ));
@@ -126,6 +127,7 @@ impl Store {
                 Some(end) => InsertOptions::new().expires_at(end),
                 None => InsertOptions::new().no_expiry(),
             };
+            let options = options.stale_for(Duration::ZERO);
             self.cache
                 .insert_with(&body_key, &response.body, &options)?;
         }
@@ -152,6 +154,8 @@ impl Store {
             Some(life) => InsertOptions::new().ttl(life),
             None => InsertOptions::new().no_expiry(),
         };
+        // The files may have a grace period, which would prolong the retention.
+        let options = options.stale_for(Duration::ZERO);
         self.cache
             .insert_with(key::of_entry(cache_key), bytes, &options)?;
         Ok(())

@@ -54,5 +54,6 @@ pub(crate) struct Reports {
     pub(crate) unreadable: Report,
     pub(crate) failed_lookups: Report,
     pub(crate) failed_stores: Report,
+    pub(crate) failed_removals: Report,
     pub(crate) declined: Report,
 }

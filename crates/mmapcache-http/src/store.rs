@@ -85,7 +85,8 @@ impl Store {
                 return None;
             }
         }
-        Some(entry)
+        // Another program that uses the cache may have put something else there.
+        (entry.response.body.len() as u64 == record.len).then_some(entry)
     }
 
     /// Decodes the value of an entry's key. What this version cannot read is reported, and is nothing.
@@ -119,7 +120,7 @@ impl Store {
     }
 
     fn remove_stored(&self, cache_key: &str, stored_key: &[u8]) -> mmapcache::Result<bool> {
-        // Nobody else removes the same entry, and with it the body that it names.
+        // No other caller removes the same entry, and with it the body that it names.
         let Some(value) = self.cache.take(stored_key)? else {
             return Ok(false);
         };
@@ -145,7 +146,7 @@ impl Store {
         let mut removed = 0;
         loop {
             match self.remove_listed(prefix, &mut removed) {
-                // Cleared or repaired meanwhile: what is there now is to be listed.
+                // Cleared or repaired since the listing began: what is there now is to be listed.
                 Err(error) if matches!(error.kind(), ErrorKind::Superseded) => {}
                 result => return result.map(|()| removed),
             }
@@ -155,7 +156,7 @@ impl Store {
     fn remove_listed(&self, prefix: &str, removed: &mut u64) -> mmapcache::Result<()> {
         for item in self.cache.entries()? {
             let (stored_key, entry) = match item {
-                // It is served to nobody.
+                // It is not served.
                 Err(error) if error.is_corruption() => continue,
                 item => item?,
             };

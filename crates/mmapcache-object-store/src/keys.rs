@@ -18,6 +18,13 @@ pub(crate) fn tag(store: &str, location: &str) -> Vec<u8> {
     tag
 }
 
+/// Returns the name of the group of all that is known about the objects of a store.
+pub(crate) fn namespace(store: &str) -> Vec<u8> {
+    let mut namespace = vec![b'n'];
+    push(&mut namespace, store);
+    namespace
+}
+
 /// Returns the key of a chunk of one state of an object. Chunks of other sizes have other keys.
 pub(crate) fn chunk(
     store: &str,
@@ -50,6 +57,7 @@ mod tests {
         let head = b"\x01\0\0\0\0\0\0\0s\x02\0\0\0\0\0\0\0ab";
         assert_eq!(facts("s", "ab"), [&b"f"[..], head].concat());
         assert_eq!(tag("s", "ab"), [&b"t"[..], head].concat());
+        assert_eq!(namespace("s"), b"n\x01\0\0\0\0\0\0\0s");
         let tail = b"\x01\0\0\0\0\0\0\0e\x07\0\0\0\0\0\0\0\x09\0\0\0\0\0\0\0";
         assert_eq!(
             chunk("s", "ab", "e", 7, 9),

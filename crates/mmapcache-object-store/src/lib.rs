@@ -1,9 +1,10 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // Table of contents. `builder` makes a `store`, the public type; `reading` and `upload` are its requests, about an
-// `object` with its `facts`, under keys of `keys`.
+// `object` with its `facts`, under keys of `keys`; a `change` ends the facts.
 
 mod builder;
+mod change;
 mod facts;
 mod keys;
 mod object;

@@ -4,12 +4,14 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use async_io::Timer;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use mmapcache::{Cache, ComputeError, ComputeOptions, InsertOptions, TypedCache};
 use object_store::path::Path;
 use object_store::{Error, GetOptions, ObjectStore, Result};
@@ -30,6 +32,17 @@ pub(crate) struct Reading {
     pub(crate) trust: Option<Duration>,
     /// How many chunks of one read are awaited at a time.
     pub(crate) parallel: usize,
+    /// How long a read waits for another one that requests the same chunk.
+    pub(crate) patience: Duration,
+    pub(crate) lapses: Lapses,
+}
+
+/// Changes of objects whose facts could not be ended.
+#[derive(Debug, Default)]
+pub(crate) struct Lapses {
+    failed: AtomicU64,
+    /// How many of them were made up for.
+    mended: AtomicU64,
 }
 
 impl Reading {
@@ -61,6 +74,9 @@ impl Reading {
     }
 
     fn remembered(&self, location: &Path, options: &GetOptions) -> Option<Object> {
+        if !self.is_believable() {
+            return None;
+        }
         let facts = self.facts.get(keys::facts(&self.name, location.as_ref()));
         let facts = facts.inspect_err(|error| log::warn!("{error}")).ok()??;
         let (meta, attributes) = facts.into_parts(location)?;
@@ -73,8 +89,11 @@ impl Reading {
             return;
         };
         let location = object.meta.location.as_ref();
+        // Without a grace period, which the files may have: it would prolong the trust.
         let options = InsertOptions::new()
             .ttl(trust)
+            .stale_for(Duration::ZERO)
+            .namespace(keys::namespace(&self.name))
             .tag(keys::tag(&self.name, location));
         let stored = self.facts.stored(&facts).and_then(|facts| {
             let key = keys::facts(&self.name, location);
@@ -85,17 +104,37 @@ impl Reading {
         }
     }
 
-    /// Forgets the facts about an object that was changed through this store.
+    /// Forgets the facts about an object that was changed through this store. Also without trust: another
+    /// process may believe them, or be about to store what it was told before the change.
     pub(crate) fn forget(&self, location: &Path) {
-        let forgotten = match self.trust {
-            Some(_) => (self.cache()).invalidate_tag(keys::tag(&self.name, location.as_ref())),
-            // Another process may believe them.
-            None => (self.cache())
-                .remove(keys::facts(&self.name, location.as_ref()))
-                .map(|_| ()),
-        };
-        if let Err(error) = forgotten {
-            log::error!("{error}: {location} is believed unchanged until its facts expire");
+        let tag = keys::tag(&self.name, location.as_ref());
+        if let Err(error) = self.cache().invalidate_tag(tag) {
+            self.lapses.failed.fetch_add(1, SeqCst);
+            log::error!(
+                "{error}: other processes believe {location} unchanged until this one can write to \
+                 the cache again, or the facts expire"
+            );
+        }
+    }
+
+    /// Returns whether facts count. After a change whose facts could not be ended they do not, until all
+    /// facts about the store are ended.
+    fn is_believable(&self) -> bool {
+        let Lapses { failed, mended } = &self.lapses;
+        let lapses = failed.load(SeqCst);
+        if lapses == mended.load(SeqCst) {
+            return true;
+        }
+        let namespace = keys::namespace(&self.name);
+        match self.cache().invalidate_namespace(namespace) {
+            Ok(()) => {
+                mended.fetch_max(lapses, SeqCst);
+                failed.load(SeqCst) == lapses
+            }
+            Err(error) => {
+                log::warn!("{error}: the store is asked again");
+                false
+            }
         }
     }
 
@@ -105,35 +144,62 @@ impl Reading {
         object: Object,
         range: Range<u64>,
     ) -> BoxStream<'static, Result<Bytes>> {
-        let chunk_bytes = self.chunk_bytes;
-        let chunks = match range.is_empty() {
+        let requests = self.requests(&Arc::new(object), range);
+        stream::iter(requests).buffered(self.parallel).boxed()
+    }
+
+    /// Returns the bytes of several ranges, each in one piece.
+    pub(crate) async fn ranges(
+        self: &Arc<Self>,
+        object: Object,
+        ranges: Vec<Range<u64>>,
+    ) -> Result<Vec<Bytes>> {
+        let object = Arc::new(object);
+        let counts: Vec<usize> = ranges
+            .iter()
+            .map(|range| self.chunks(range).count())
+            .collect();
+        let requests: Vec<_> = (ranges.into_iter())
+            .flat_map(|range| self.requests(&object, range))
+            .collect();
+        let mut pieces = stream::iter(requests).buffered(self.parallel);
+        let mut read = Vec::with_capacity(counts.len());
+        for count in counts {
+            let mut of_range: Vec<Bytes> = pieces.by_ref().take(count).try_collect().await?;
+            read.push(match of_range.len() {
+                1 => of_range.swap_remove(0),
+                _ => of_range.concat().into(),
+            });
+        }
+        Ok(read)
+    }
+
+    /// Returns the numbers of the chunks of a range.
+    fn chunks(&self, range: &Range<u64>) -> Range<u64> {
+        match range.is_empty() {
             true => 0..0,
-            false => range.start / chunk_bytes..(range.end - 1) / chunk_bytes + 1,
-        };
-        let (reading, object) = (Arc::clone(self), Arc::new(object));
-        let pieces = stream::iter(chunks).map(move |number| {
+            false => range.start / self.chunk_bytes..(range.end - 1) / self.chunk_bytes + 1,
+        }
+    }
+
+    /// Returns a future for each piece of a range: none has begun.
+    fn requests(
+        self: &Arc<Self>,
+        object: &Arc<Object>,
+        range: Range<u64>,
+    ) -> impl Iterator<Item = BoxFuture<'static, Result<Bytes>>> + Send + use<> {
+        let (reading, object) = (Arc::clone(self), Arc::clone(object));
+        let chunk_bytes = self.chunk_bytes;
+        self.chunks(&range).map(move |number| {
             let (reading, object) = (Arc::clone(&reading), Arc::clone(&object));
             let start = number * chunk_bytes;
             let wanted = range.start.max(start) - start..range.end.min(start + chunk_bytes) - start;
-            async move {
+            let piece = async move {
                 let chunk = reading.chunk(&object, number).await?;
                 Ok(chunk.slice(wanted.start as usize..wanted.end as usize))
-            }
-        });
-        pieces.buffered(self.parallel).boxed()
-    }
-
-    /// Returns the bytes of a range in one piece.
-    pub(crate) async fn bytes(
-        self: &Arc<Self>,
-        object: Object,
-        range: Range<u64>,
-    ) -> Result<Bytes> {
-        let mut pieces: Vec<Bytes> = self.pieces(object, range).try_collect().await?;
-        match pieces.len() {
-            1 => Ok(pieces.swap_remove(0)),
-            _ => Ok(pieces.concat().into()),
-        }
+            };
+            piece.boxed()
+        })
     }
 
     /// Returns a chunk: from the cache, or from the store by one request, for all tasks and processes that
@@ -153,7 +219,8 @@ impl Reading {
                 .await
                 .map(Vec::from)
         };
-        let options = ComputeOptions::new();
+        // The other read makes no progress while its caller does not poll it.
+        let options = ComputeOptions::new().patience(self.patience);
         let found = self
             .cache()
             .get_or_try_insert_async(key, options, sleep, fetch);

@@ -1,6 +1,6 @@
 //! [`CachingStore`]: any store, with a cache before it.
 //!
-//! May call `builder`, `reading`, `object` and `upload`.
+//! May call `builder`, `change`, `reading`, `object` and `upload`.
 
 use std::fmt;
 use std::ops::Range;
@@ -21,6 +21,7 @@ use object_store::{
 };
 
 use crate::builder::CachingStoreBuilder;
+use crate::change::Change;
 use crate::object::Object;
 use crate::reading::{Reading, is_of_state};
 use crate::upload::Upload;
@@ -123,12 +124,7 @@ impl CachingStore {
         if object.state.is_none() {
             return Ok(None);
         }
-        let read = |range| {
-            let (reading, object) = (Arc::clone(&self.reading), object.clone());
-            async move { reading.bytes(object, range).await }
-        };
-        let read = stream::iter(within.into_iter().map(read)).buffered(self.reading.parallel);
-        read.try_collect().await.map(Some)
+        self.reading.ranges(object, within).await.map(Some)
     }
 
     /// Returns what was read through the cache; `None` if the caller's own request is for the store. What
@@ -162,10 +158,8 @@ impl ObjectStore for CachingStore {
         payload: PutPayload,
         opts: PutOptions,
     ) -> Result<PutResult> {
-        let put = self.reading.inner.put_opts(location, payload, opts).await;
-        // After an error the store may have it all the same.
-        self.reading.forget(location);
-        put
+        let _change = Change::new(&self.reading, [location]);
+        self.reading.inner.put_opts(location, payload, opts).await
     }
 
     async fn put_multipart_opts(
@@ -208,11 +202,16 @@ impl ObjectStore for CachingStore {
         &self,
         locations: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
-        let reading = Arc::clone(&self.reading);
-        let deleted = self.reading.inner.delete_stream(locations);
-        deleted
-            .inspect_ok(move |location| reading.forget(location))
-            .boxed()
+        let change = Arc::new(Change::new(&self.reading, []));
+        let begun = Arc::clone(&change);
+        let locations = locations.inspect_ok(move |location| begun.begin(location));
+        let deleted = self.reading.inner.delete_stream(locations.boxed());
+        let deleted = deleted.inspect(move |deleted| match deleted {
+            Ok(location) => change.end(location),
+            // An error does not say of which object it is.
+            Err(_) => change.forget_all(),
+        });
+        deleted.boxed()
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
@@ -232,15 +231,12 @@ impl ObjectStore for CachingStore {
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        let copied = self.reading.inner.copy_opts(from, to, options).await;
-        self.reading.forget(to);
-        copied
+        let _change = Change::new(&self.reading, [to]);
+        self.reading.inner.copy_opts(from, to, options).await
     }
 
     async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
-        let renamed = self.reading.inner.rename_opts(from, to, options).await;
-        self.reading.forget(from);
-        self.reading.forget(to);
-        renamed
+        let _change = Change::new(&self.reading, [from, to]);
+        self.reading.inner.rename_opts(from, to, options).await
     }
 }

@@ -1,6 +1,6 @@
 //! An upload in parts, after which the object has another state.
 //!
-//! May call `reading`.
+//! May call `change` and `reading`.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use object_store::path::Path;
 use object_store::{MultipartUpload, PutPayload, PutResult, Result, UploadPart};
 
+use crate::change::Change;
 use crate::reading::Reading;
 
 #[derive(Debug)]
@@ -38,9 +39,8 @@ impl MultipartUpload for Upload {
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        let completed = self.upload.complete().await;
-        self.reading.forget(&self.location);
-        completed
+        let _change = Change::new(&self.reading, [&self.location]);
+        self.upload.complete().await
     }
 
     async fn abort(&mut self) -> Result<()> {

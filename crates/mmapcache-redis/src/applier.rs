@@ -84,7 +84,8 @@ impl Applier {
         match event {
             Event::Changed(keys) => drop_keys(shared, &keys)?,
             Event::Everything(moment) => {
-                self.complete_since = moment;
+                // A recovery may have come to a later moment already.
+                self.complete_since = self.complete_since.max(moment);
                 shared.settle();
                 self.begin_epoch(shared)?;
             }

@@ -63,7 +63,7 @@ impl NearCacheBuilder {
     /// copies, except that its jitter shortens them. Without options, calls wait 5 seconds for another
     /// writer of the file.
     ///
-    /// Set [`CacheBuilder::max_bytes`]: without a bound, copies that nobody asks for again stay until
+    /// Set [`CacheBuilder::max_bytes`]: without a bound, copies that no caller asks for again stay until
     /// writes come across them after their deadline.
     pub fn file(mut self, set_up: impl FnOnce(CacheBuilder) -> CacheBuilder) -> Self {
         self.file = set_up(self.file);
@@ -189,8 +189,13 @@ impl NearCacheBuilder {
         if self.starts_offline {
             return Ok(near);
         }
-        // The thread sends before it ends.
-        outcome.recv().unwrap_or(Ok(())).map(|()| near)
+        // The thread sends before it ends, unless it panics.
+        let gone = |_| Error::Unavailable {
+            server: near.shared.server.clone(),
+            reason: "the thread of the connection is gone".to_owned(),
+        };
+        outcome.recv().map_err(gone).and_then(|first| first)?;
+        Ok(near)
     }
 
     fn check(&self) -> Result<(), Error> {

@@ -1,8 +1,8 @@
 //! The copies in the local file, and the rule by which a reply becomes one.
 //!
 //! The file is shared by processes that do not know how far the others are. So before a request is
-//! sent, a *claim* is put beside the key, in the file; whoever hears that the key changed removes the
-//! claim and then the copy; a reply is stored only under the writer lock and if its claim is still
+//! sent, a *claim* is put beside the key, in the file; each process that hears that the key changed
+//! removes the claim and then the copy; a reply is stored only under the writer lock and if its claim is still
 //! there. A process that is stopped between reply and store, for however long, finds its claim gone.
 //! One that is killed there stored nothing.
 //!

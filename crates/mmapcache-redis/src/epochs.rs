@@ -111,8 +111,12 @@ pub(crate) fn prove(copies: &Copies, proof: Record) -> mmapcache::Result<()> {
 }
 
 fn is_asked(copies: &Copies) -> mmapcache::Result<bool> {
-    let asked = copies.cache.stored_entry(copies.join_key())?;
-    Ok(asked.is_some_and(|asked| !asked.is_expired()))
+    match copies.cache.stored_entry(copies.join_key()) {
+        Ok(asked) => Ok(asked.is_some_and(|asked| !asked.is_expired())),
+        // Damaged: the newcomer loses patience. As an error it would end all copies, at each proof.
+        Err(error) if error.is_corruption() => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Returns the epoch of `run` in the file if it began after the moment `since`.
@@ -212,7 +216,7 @@ mod tests {
         let since = clock::now().max(before + 1);
         assert_eq!(entry(&copies, RUN, since).unwrap(), Entry::Ask);
 
-        // Nobody asked: no proof is written.
+        // No process asked: no proof is written.
         let proof = |moment| Record {
             epoch,
             run: RUN,
@@ -242,6 +246,32 @@ mod tests {
         };
         prove(&copies, other).unwrap();
         assert_eq!(entry(&copies, RUN, since).unwrap(), Entry::Ask);
+    }
+
+    // Otherwise each proof would fail, and end all copies, until a newcomer asks again.
+    #[test]
+    fn damaged_request_asks_nothing() {
+        let (dir, copies) = copies();
+        let (epoch, _) = begin(&copies, RUN, clock::now()).unwrap();
+        ask(&copies, Duration::from_secs(60)).unwrap();
+        let key = copies.join_key();
+        let heap = dir.path().join("near.heap");
+        let bytes = std::fs::read(&heap).unwrap();
+        let at = bytes.windows(key.len()).rposition(|bytes| bytes == key);
+        let file = std::fs::File::options().write(true).open(&heap).unwrap();
+        // The first byte of the key stays: with another one the record would be of another key.
+        let at = at.unwrap() as u64 + 1;
+        std::os::unix::fs::FileExt::write_all_at(&file, b"!", at).unwrap();
+        let damage = copies.cache.stored_entry(&key).unwrap_err();
+        assert!(damage.is_corruption(), "{damage}");
+        let moment = clock::now();
+        let proof = Record {
+            epoch,
+            run: RUN,
+            moment,
+        };
+        prove(&copies, proof).unwrap();
+        assert_eq!(read(&copies.cache, &copies.proof_key()).unwrap(), None);
     }
 
     // The server or the machine was started again.

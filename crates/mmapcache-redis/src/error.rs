@@ -1,6 +1,6 @@
 //! [`Error`]: what a call can fail with. Calls nothing.
 
-use redis::RedisError;
+use redis::{RedisError, RetryMethod};
 
 /// The error of a [`NearCache`](crate::NearCache).
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +63,10 @@ impl Error {
     /// Returns the error for a command that failed: by the connection, or by the server's answer.
     pub(crate) fn of(server: &str, error: RedisError) -> Self {
         let server = server.to_owned();
-        let is_lost = error.is_unrecoverable_error()
+        // A server that loads its data, or a replica without its primary, will answer later.
+        let is_later = matches!(error.retry_method(), RetryMethod::WaitAndRetry);
+        let is_lost = is_later
+            || error.is_unrecoverable_error()
             || error.is_io_error()
             || error.is_timeout()
             || error.is_connection_dropped();
@@ -77,5 +80,26 @@ impl Error {
             server,
             source: error,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::{ErrorKind, ServerErrorKind};
+
+    use super::*;
+
+    // A server that loads its data, or a replica without its primary, is a server that is away: the last
+    // copy may be asked for. A missing permission stays.
+    #[test]
+    fn later_answer_is_unavailability() {
+        let is_unavailable = |kind| {
+            let error = RedisError::from((ErrorKind::Server(kind), "refused"));
+            Error::of("server", error).is_unavailable()
+        };
+        for kind in [ServerErrorKind::BusyLoading, ServerErrorKind::MasterDown] {
+            assert!(is_unavailable(kind), "{kind:?}");
+        }
+        assert!(!is_unavailable(ServerErrorKind::NoPerm));
     }
 }

@@ -161,7 +161,9 @@ impl NearCache {
     /// Stores a value on the server, without an end. The copy is dropped; the next lookup makes one.
     ///
     /// After it has returned, no call in any thread of this process, nor in any other process that uses
-    /// the same file, returns the value before it.
+    /// the same file, returns the value before it. If the file fails after the server has answered, this
+    /// process serves no copies until the file works again, and for the others the
+    /// [window](NearCacheBuilder::window) holds, as for writes of other machines.
     ///
     /// # Errors
     ///
@@ -371,7 +373,7 @@ impl NearCache {
     ) -> Result<T, Error> {
         let (sender, outcome) = sync_channel(1);
         self.runtime.spawn(async move {
-            // Nobody listens if the caller lost patience.
+            // The caller may have lost patience.
             let _ = sender.send(request.await);
         });
         // The connection ends a request by its own timeout; this one is for a thread that is gone.

@@ -2,10 +2,11 @@
 //!
 //! Runs on a thread of its own. May call `server`, `pushes` and `state`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::SyncSender;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisResult, Value, cmd};
@@ -46,20 +47,24 @@ impl Session {
         while !self.shared.is_closed.load(SeqCst) {
             number += 1;
             let disconnected = Arc::new(Notify::new());
-            let outcome = match self.connect(number, &disconnected).await {
+            match self.connect(number, &disconnected).await {
                 Ok(link) => {
-                    pause = FIRST_PAUSE;
-                    let connection = link.connection.clone();
+                    let (connection, began) = (link.connection.clone(), Instant::now());
                     self.shared.connected(link);
                     tell(&mut first, Ok(()));
                     let reason = self.keep(number, connection, &disconnected).await;
                     self.shared.disconnected(number, &reason);
-                    continue;
+                    if began.elapsed() >= self.heartbeat.min(LONGEST_PAUSE) {
+                        pause = FIRST_PAUSE;
+                        continue;
+                    }
+                    // A server that ends each connection at once is not asked without a pause.
                 }
-                Err(error) => error,
-            };
-            self.shared.disconnected(number, &outcome.to_string());
-            tell(&mut first, Err(outcome));
+                Err(error) => {
+                    self.shared.disconnected(number, &error.to_string());
+                    tell(&mut first, Err(error));
+                }
+            }
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
@@ -85,6 +90,9 @@ impl Session {
             .await
             .map_err(failed)?;
         self.check_tracking(&mut connection).await?;
+        // Without it nothing proves that the connection lives.
+        let pong: RedisResult<Value> = cmd("PING").query_async(&mut connection).await;
+        pong.map_err(failed)?;
         Ok(Link {
             number,
             connection,
@@ -110,7 +118,7 @@ impl Session {
         };
         if field("redis_mode:") == Some("cluster") || field("server_mode:") == Some("cluster") {
             return Err(self.unsuitable(
-                "it is a node of a cluster, whose other nodes would tell their changes to nobody; \
+                "it is a node of a cluster, whose other nodes would not tell their changes; \
                  use a server that is no cluster",
             ));
         }
@@ -129,8 +137,9 @@ impl Session {
             .query_async(connection)
             .await
             .map_err(|error| Error::of(self.server.name(), error))?;
-        let text = format!("{info:?}");
-        if text.contains("bcast") && !text.contains("noloop") {
+        let flags = flags(info);
+        let has = |flag: &str| flags.iter().any(|found| found == flag);
+        if has("bcast") && !has("noloop") {
             return Ok(());
         }
         Err(self.unsuitable(
@@ -172,9 +181,18 @@ impl Session {
     }
 }
 
+/// Returns the flags that CLIENT TRACKINGINFO tells. The prefixes beside them may have any names.
+fn flags(info: Value) -> Vec<String> {
+    let fields: HashMap<String, Value> = redis::from_redis_value(info).unwrap_or_default();
+    let flags = fields.get("flags").cloned();
+    flags.map_or_else(Vec::new, |flags| {
+        redis::from_redis_value(flags).unwrap_or_default()
+    })
+}
+
 fn tell(first: &mut Option<SyncSender<Result<(), Error>>>, outcome: Result<(), Error>) {
     if let Some(first) = first.take() {
-        // Nobody listens if the opening does not wait.
+        // Not received if the opening does not wait.
         let _ = first.try_send(outcome);
     }
 }

@@ -98,7 +98,10 @@ impl Shared {
             counters: Counters::default(),
             server,
             is_closed: AtomicBool::new(false),
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                reason: "no connection was made yet".to_owned(),
+                ..State::default()
+            }),
             epoch: AtomicU64::new(0),
             proven: AtomicU64::new(0),
             lost: AtomicBool::new(false),
@@ -113,9 +116,13 @@ impl Shared {
 
     /// Returns the epoch that is served, 0 if none is, and the moment before which everything is applied
     /// that was told. To be called before a copy is read. Two loads.
+    ///
+    /// The moment first: a new link ends the epoch before it sets the moment of its own. The other way
+    /// round, a caller that is interrupted between the loads could take the new link's moment for a proof of
+    /// the epoch before it, in which nothing was told for as long as the old connection was silent.
     pub(crate) fn served(&self) -> (u64, u64) {
-        let epoch = self.epoch.load(SeqCst);
-        (epoch, self.proven.load(SeqCst))
+        let proven = self.proven.load(SeqCst);
+        (self.epoch.load(SeqCst), proven)
     }
 
     /// Returns whether what was read after [`served`](Self::served) returned this moment is recent enough.

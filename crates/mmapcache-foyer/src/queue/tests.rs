@@ -107,7 +107,7 @@ fn failed_clearing_is_next_again() {
     assert_eq!(take_all(&queue), [(2, Some(21))]);
 }
 
-/// Memory stays bounded if nothing can be written for long: one clearing stands for a million removals.
+/// Memory stays bounded if nothing can be written for long: one clearing replaces a million removals.
 #[test]
 fn million_waiting_removals_become_one() {
     let queue = Queue::<u32>::new(1 << 20);
@@ -134,6 +134,41 @@ fn mark_is_reached_after_changes() {
     };
     sender.send(()).unwrap();
     assert_eq!(mark.try_recv(), Ok(Some(())));
+}
+
+/// The writer cannot write: those who wait for a mark are told, and the changes stay until the queue is
+/// closed. Then there is no more work, and a load still finds what was to come.
+#[test]
+fn failing_writer_ends_marks() {
+    let queue = Queue::new(1 << 20);
+    queue.store(1, 10, 0);
+    queue.remove(2);
+    let mut mark = queue.mark();
+    assert_eq!(queue.give_up(), None);
+    assert!(mark.try_recv().is_err());
+    assert_eq!(take_all(&queue), [(1, Some(10)), (2, None)]);
+    assert!(queue.again(1, Change::Remove));
+    let mut mark = queue.mark();
+    assert_eq!(queue.close(), 2);
+    assert_eq!(queue.give_up(), Some(2));
+    assert!(mark.try_recv().is_err());
+    assert!(matches!(queue.take(100), Work::End));
+    assert_eq!(queue.find(1), Pending::Remove);
+    assert_eq!(queue.find(2), Pending::Remove);
+}
+
+/// The writer is gone: no change would ever count, so nothing that the files have does.
+#[test]
+fn broken_queue_hides_the_files() {
+    let queue = Queue::new(1 << 20);
+    queue.store(1, 10, 0);
+    let mut mark = queue.mark();
+    queue.break_off();
+    assert!(mark.try_recv().is_err());
+    assert_eq!(queue.find(1), Pending::Store(10));
+    assert_eq!(queue.find(2), Pending::Remove);
+    assert_eq!(queue.store(2, 20, 0), Admission::Closed);
+    assert_eq!(queue.close(), 2);
 }
 
 /// A closed queue hands out what waits and takes nothing more, so that its thread ends.

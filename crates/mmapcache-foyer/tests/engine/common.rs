@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use foyer::{Code, HybridCache, HybridCacheBuilder, HybridCachePolicy};
 use mmapcache_foyer::MmapEngineConfig;
@@ -47,6 +48,15 @@ pub(crate) async fn get_from_disk(cache: &Strings, key: u64) -> Option<String> {
     get(cache, key).await
 }
 
+/// Waits until something is so; panics if that takes more than 20 seconds.
+pub(crate) async fn wait_until(mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < end, "not within 20 s");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// The variable that names the files to a test in another process.
 const CHILD: &str = "MMAPCACHE_FOYER_CHILD";
 
@@ -66,9 +76,18 @@ pub(crate) fn run_child(test: &str, path: &Path) -> Child {
         .expect("a child process")
 }
 
-/// A value whose encoding fails or panics.
+/// A value whose encoding fails or panics, or whose end does, on the engine's thread.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Fragile(pub(crate) u8);
+
+impl Drop for Fragile {
+    fn drop(&mut self) {
+        let thread = std::thread::current();
+        if self.0 == 15 && thread.name() == Some("mmapcache-foyer") {
+            panic!("fifteen");
+        }
+    }
+}
 
 impl Code for Fragile {
     fn encode(&self, writer: &mut impl std::io::Write) -> foyer::Result<()> {

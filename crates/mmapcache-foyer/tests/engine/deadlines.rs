@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use foyer::{HybridCache, HybridCacheBuilder, HybridCachePolicy};
+use foyer::{HybridCache, HybridCacheBuilder, HybridCachePolicy, HybridCacheProperties, Location};
 use mmapcache::Cache;
 use mmapcache_foyer::{Expiring, FreshEntries, MmapEngineConfig};
 
@@ -22,8 +22,15 @@ const LONG: Duration = Duration::from_secs(600);
 const SHORT: Duration = Duration::from_millis(400);
 
 async fn open(engine: MmapEngineConfig<u64, Expiring<String>>) -> Pages {
+    open_with(engine, HybridCachePolicy::WriteOnInsertion).await
+}
+
+async fn open_with(
+    engine: MmapEngineConfig<u64, Expiring<String>>,
+    policy: HybridCachePolicy,
+) -> Pages {
     HybridCacheBuilder::new()
-        .with_policy(HybridCachePolicy::WriteOnInsertion)
+        .with_policy(policy)
         .memory(1_000)
         .storage()
         .with_engine_config(engine)
@@ -191,6 +198,67 @@ async fn deadline_learnt_later_counts() {
     let cache = open_expiring(&path).await;
     assert!(cache.get(&KEY).await.unwrap().is_none());
     assert!(cache.get(&LONG_ONE).await.unwrap().is_some());
+}
+
+/// The disk has what memory evicted: an entry with a long life, which a short one replaced. When that has
+/// expired, its predecessor must not be served.
+#[tokio::test(flavor = "multi_thread")]
+async fn expired_overwrite_revives_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = MmapEngineConfig::expiring(dir.path().join("cache"));
+    let cache = open_with(engine, HybridCachePolicy::WriteOnEviction).await;
+    insert(&cache, KEY, LONG);
+    cache.memory().evict_all();
+    cache.storage().wait().await;
+    cache.insert(KEY, Expiring::new("newer".to_owned(), Duration::ZERO));
+    assert_eq!(fresh(&cache, KEY).await, None);
+    cache.storage().wait().await;
+    assert_eq!(fresh(&cache, KEY).await, None);
+    // An entry that came from the disk is not removed there when it has expired.
+    insert(&cache, SHORT_ONE, SHORT);
+    let expiry = SystemTime::now() + SHORT;
+    cache.memory().evict_all();
+    cache.storage().wait().await;
+    assert!(cache.get(&SHORT_ONE).await.unwrap().is_some());
+    sleep_until(expiry).await;
+    let other = Cache::open(dir.path().join("cache")).unwrap();
+    let entries = other.len_with_expired();
+    assert_eq!(fresh(&cache, SHORT_ONE).await, None);
+    cache.storage().wait().await;
+    assert_eq!(other.len_with_expired(), entries);
+}
+
+/// Also where foyer was told to keep the newer one in memory only.
+#[tokio::test(flavor = "multi_thread")]
+async fn expired_memory_entry_revives_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = open_expiring(&dir.path().join("cache")).await;
+    insert(&cache, KEY, LONG);
+    cache.storage().wait().await;
+    let newer = Expiring::new("newer".to_owned(), Duration::ZERO);
+    let in_memory = HybridCacheProperties::default().with_location(Location::InMem);
+    cache.insert_with_properties(KEY, newer, in_memory);
+    assert_eq!(fresh(&cache, KEY).await, None);
+}
+
+/// A deadline is computed by the program's code, on the engine's thread.
+#[tokio::test(flavor = "multi_thread")]
+async fn panicking_deadline_refuses_entry() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine =
+        MmapEngineConfig::new(dir.path().join("cache")).with_deadline(|page: &Expiring<String>| {
+            match page.get()?.as_str() {
+                "bad" => panic!("as the test wants"),
+                _ => None,
+            }
+        });
+    let monitor = engine.monitor();
+    let cache = open(engine).await;
+    cache.insert(KEY, Expiring::forever("bad".to_owned()));
+    insert(&cache, LONG_ONE, LONG);
+    let closing = tokio::time::timeout(Duration::from_secs(20), cache.close());
+    closing.await.expect("the engine's thread is gone").unwrap();
+    assert_eq!((monitor.counts().refused, monitor.counts().stored), (1, 1));
 }
 
 /// Another process stored a newer entry of the key, while this one has an expired one in memory.

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::common::{get, get_from_disk, open_with};
+use crate::common::{get, get_from_disk, open_with, wait_until};
 use foyer::HybridCachePolicy::{WriteOnEviction, WriteOnInsertion};
 use foyer::StorageFilterResult;
 use mmapcache::Cache;
@@ -155,9 +155,7 @@ fn loads_beyond_the_limit_throttle() {
                 tokio::spawn(async move { get(&cache, key).await })
             })
             .collect();
-        while monitor.counts().throttled_loads < 16 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        wait_until(|| monitor.counts().throttled_loads >= 16).await;
         gate.wait();
         busy.await.unwrap();
         let mut hits = 0;
@@ -209,14 +207,10 @@ async fn held_lock_fails_the_closing() {
     let other = Cache::open(&path).unwrap();
     let lock = other.writer().unwrap();
     cache.insert(1, "value".to_owned());
-    while monitor.counts().failures < 2 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    wait_until(|| monitor.counts().failures >= 2).await;
     assert_eq!(get_from_disk(&cache, 1).await.as_deref(), Some("value"));
     lock.commit().unwrap();
-    while monitor.counts().stored < 1 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    wait_until(|| monitor.counts().stored >= 1).await;
     let lock = other.writer().unwrap();
     cache.insert(2, "value".to_owned());
     let error = cache.close().await.unwrap_err();
@@ -226,5 +220,40 @@ async fn held_lock_fails_the_closing() {
     );
     let cause = error.downcast_ref::<mmapcache::Error>().unwrap();
     assert!(cause.is_retryable(), "{cause}");
+    lock.commit().unwrap();
+}
+
+/// A hundred batches wait for a lock that is never free. Closing and dropping wait for it once each, not
+/// for each batch; what the closing says is lost is lost, and nothing older is served.
+#[tokio::test(flavor = "multi_thread")]
+async fn held_lock_delays_closing_once() {
+    const LOCK: Duration = Duration::from_millis(500);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cache");
+    let mut options = mmapcache::Options::new();
+    options.lock_timeout(Some(LOCK));
+    let engine = MmapEngineConfig::from_builder(Cache::builder(&path).options(&options));
+    let cache = open_with(engine, WriteOnInsertion, 10_000).await;
+    cache.insert(0, "old".to_owned());
+    cache.storage().wait().await;
+    let other = Cache::open(&path).unwrap();
+    let lock = other.writer().unwrap();
+    for key in 0..6_400 {
+        cache.insert(key, "new".to_owned());
+    }
+    let begun = Instant::now();
+    let error = cache.close().await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("6400 changes could not be written"),
+        "{error}"
+    );
+    assert_ne!(get_from_disk(&cache, 0).await.as_deref(), Some("old"));
+    tokio::task::spawn_blocking(move || drop(cache))
+        .await
+        .unwrap();
+    let took = begun.elapsed();
+    assert!(took < LOCK * 10, "{took:?}");
     lock.commit().unwrap();
 }

@@ -251,6 +251,41 @@ async fn failed_encoding_removes_older_value() {
     assert_eq!(monitor.counts().refused, 2);
 }
 
+/// A value whose end panics on the engine's thread: what was to be written or removed then is lost. No
+/// caller waits for it without end, no older value is found, and the closing says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_writer_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cache");
+    let cache: HybridCache<u64, Fragile> = HybridCacheBuilder::new()
+        .with_policy(WriteOnInsertion)
+        .memory(100)
+        .storage()
+        .with_engine_config(MmapEngineConfig::new(&path))
+        .build()
+        .await
+        .unwrap();
+    cache.insert(8, Fragile(2));
+    cache.storage().wait().await;
+    let other = Cache::open(&path).unwrap();
+    let lock = other.writer().unwrap();
+    cache.insert(7, Fragile(15));
+    cache.memory().clear();
+    lock.commit().unwrap();
+    let waiting = async {
+        cache.storage().wait().await;
+        cache.remove(&8);
+        assert!(cache.get(&8).await.unwrap().is_none());
+        cache.close().await.unwrap_err()
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+    let error = waited.expect("it waits for a thread that is gone");
+    assert!(
+        error.to_string().contains("could not be written"),
+        "{error}"
+    );
+}
+
 /// Larger than any entry of the files may be: a sixteenth of the bound.
 #[tokio::test(flavor = "multi_thread")]
 async fn too_large_value_is_refused() {

@@ -57,7 +57,7 @@ fn encoded() -> Vec<u8> {
     bytes
 }
 
-// What a released version stored is read for ever, in whatever order http-cache and its policy keep their
+// What a released version stored is read by all later ones, in whatever order http-cache and its policy keep their
 // fields. If this fails, and not for a reason that a new format number is for, mend the decoder.
 #[test]
 fn format_one_is_read() {

@@ -124,7 +124,7 @@ async fn vary_mismatch_asks_the_origin() {
     }
 }
 
-// http-cache stores it, never finds it fresh, and would serve it to anybody while the origin is away.
+// http-cache stores it, never finds it fresh, and would serve it to any request while the origin is away.
 #[tokio::test]
 async fn vary_star_is_not_stored() {
     let (manager, _dir) = manager();
@@ -152,7 +152,7 @@ async fn vary_star_is_not_stored() {
 }
 
 // The origin's 304 is about another body than ours: http-cache stores ours under the new tag, and
-// revalidates it successfully for ever.
+// revalidates it successfully from then on.
 #[tokio::test]
 async fn other_tag_on_304_ends_entry() {
     for size in [5, 300 << 10] {

@@ -304,6 +304,31 @@ fn entry_without_body_is_a_miss() {
     assert_eq!(body(&manager, KEY), None);
     put(&manager, KEY, vec![1; 1 << 20]);
     assert!(body(&manager, KEY) == Some(vec![1; 1 << 20]));
+    // Something else under the key of the body is not served as one.
+    let life = Duration::from_secs(60);
+    manager
+        .cache()
+        .insert_absent(of_body, life)
+        .expect("a store");
+    assert_eq!(body(&manager, KEY), None);
+}
+
+// A cache whose files serve entries after their deadline: not these.
+#[test]
+fn retention_has_no_grace_period() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let cache = Cache::builder(dir.path().join("cache"))
+        .stale_while_revalidate(Duration::from_secs(3_600))
+        .open()
+        .expect("a cache");
+    let manager = MmapManager::new(cache).retention(Duration::from_secs(1));
+    for size in [10, 300_000] {
+        let (response, policy) = response(&[("cache-control", "max-age=0")], vec![1; size]);
+        block_on(manager.put(KEY.to_owned(), response, policy)).expect("a store");
+        assert!(get(&manager, KEY).is_some());
+        std::thread::sleep(Duration::from_millis(1_010));
+        assert!(get(&manager, KEY).is_none(), "{size} bytes");
+    }
 }
 
 #[test]
@@ -341,7 +366,11 @@ fn failed_deletion_is_an_error() {
     // A lookup needs no right to write, and a response that cannot be stored is returned.
     assert_eq!(body(&manager, KEY).expect("an entry"), b"kept");
     assert_eq!(put(&manager, KEY, b"new".to_vec()).body, b"new");
-    assert!(manager.statistics().failed_stores >= 1);
+    let statistics = manager.statistics();
+    assert_eq!(
+        (statistics.failed_stores, statistics.failed_removals),
+        (1, 1)
+    );
 }
 
 // RFC 9111 bounds ages; http-cache-semantics would add to this one without a check.

@@ -113,7 +113,10 @@ fn killed_store_leaves_whole_entry() {
         let end = Instant::now() + Duration::from_secs(30);
         for n in 1_u32.. {
             store(&manager, first.wrapping_add(n as u8));
-            assert!(Instant::now() < end, "nobody kills this process");
+            assert!(
+                Instant::now() < end,
+                "the parent does not kill this process"
+            );
         }
     }
     let dir = tempfile::tempdir().expect("a directory");

@@ -48,6 +48,33 @@ fn killed_server_ends_copies() {
     });
 }
 
+// A replica that has lost its primary refuses all commands that read data, and will serve again. It also
+// ends the session, for it answers no PING: the near cache must not connect again without pauses.
+#[test]
+fn replica_without_primary_is_unavailable() {
+    let (dir, redis) = (tempfile::tempdir().unwrap(), Redis::start());
+    redis.set("k", "v");
+    let near = open(dir.path(), redis.server());
+    read_until_local(&near, "k", Some("v"));
+    redis.run(&["CONFIG", "SET", "replica-serve-stale-data", "no"]);
+    redis.run(&["REPLICAOF", "127.0.0.1", "1"]);
+    wait_until("the loss is seen", || !near.serves_copies());
+    let connections = redis.connections();
+    thread::sleep(Duration::from_secs(1));
+    let made = redis.connections() - connections;
+    assert!(made <= 10, "{made} connections in a second");
+    let error = near.get("other").unwrap_err();
+    assert!(error.is_unavailable(), "{error}");
+    let answer = near.get_or_unverified("k").unwrap();
+    assert_eq!(answer.source, Source::Unverified);
+    redis.run(&["REPLICAOF", "NO", "ONE"]);
+    wait_until_served(&near);
+    redis.set("k", "new");
+    wait_until("the new value", || {
+        text(near.get("k").unwrap()).as_deref() == Some("new")
+    });
+}
+
 // A stopped server keeps its connections. It may go on at any time, so only the window says when the
 // copies end.
 #[test]
@@ -116,7 +143,7 @@ fn change_without_connection_is_seen() {
     assert!(near.stats().epochs_begun > 10, "{:?}", near.stats());
 }
 
-// Nobody listened between the two.
+// No process listened between the two.
 #[test]
 fn copies_found_at_start_are_unverified() {
     let (dir, mut redis) = (tempfile::tempdir().unwrap(), Redis::start());

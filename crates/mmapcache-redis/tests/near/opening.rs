@@ -58,7 +58,7 @@ fn silent_server_is_unavailable() {
     assert!(error.is_unavailable(), "{error}");
 }
 
-// Its other nodes would tell their changes to nobody.
+// Its other nodes would not tell their changes.
 #[test]
 fn cluster_node_is_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -86,6 +86,29 @@ fn missing_permission_is_refused() {
     let error = refusal(builder(dir.path(), server).open());
     assert!(matches!(error, Error::Refused { .. }), "{error}");
     assert!(error.to_string().contains("tracking"), "{error}");
+}
+
+// Nothing would prove that the connection lives, so no copy could be served.
+#[test]
+fn forbidden_ping_is_refused() {
+    let (dir, redis) = (tempfile::tempdir().unwrap(), Redis::start());
+    redis.run(&["ACL", "SETUSER", "mute", "on", ">p", "~*", "+@all", "-ping"]);
+    let url = format!("redis://mute:p@127.0.0.1:{}/", redis.port);
+    let server = Server::try_from(&*url).unwrap();
+    let error = refusal(builder(dir.path(), server).open());
+    assert!(matches!(error, Error::Refused { .. }), "{error}");
+    assert!(error.to_string().contains("ping"), "{error}");
+}
+
+// A prefix may be named as the flags of CLIENT TRACKINGINFO are.
+#[test]
+fn prefix_is_no_flag() {
+    let (dir, redis) = (tempfile::tempdir().unwrap(), Redis::start());
+    let near = builder(dir.path(), redis.server()).prefixes(["noloop"]);
+    let near = near.open().unwrap();
+    crate::wait_until_served(&near);
+    redis.set("noloop:k", "v");
+    crate::read_until_local(&near, "noloop:k", Some("v"));
 }
 
 #[test]

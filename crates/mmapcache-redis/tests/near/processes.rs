@@ -134,7 +134,7 @@ fn cut_off_process_joins_again() {
     );
 }
 
-// One process gets its reply, and only later what it was told after it. Meanwhile the other one has
+// One process gets its reply, and only later what it was told after it. In between the other one has
 // heard that the key changed, so it must never see what the first one made of the reply.
 #[test]
 fn late_reply_spoils_no_other() {

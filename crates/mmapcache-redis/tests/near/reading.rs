@@ -70,7 +70,7 @@ fn absent_for_zero_copies_nothing() {
     }
 }
 
-// The server does not look for expired keys here, so it tells nothing until somebody touches the key:
+// The server does not look for expired keys here, so it tells nothing until a client touches the key:
 // the copy must end by its own clock.
 #[test]
 fn copy_ends_with_server_life() {

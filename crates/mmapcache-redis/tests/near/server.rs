@@ -26,23 +26,21 @@ impl Redis {
 
     pub(crate) fn start_with(arguments: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let port = free_port();
         let arguments: Vec<String> = arguments.iter().map(|&a| a.to_owned()).collect();
-        let child = spawn(port, &arguments, dir.path());
-        let redis = Self {
+        // Another test, or a connection, may take the port before the server does.
+        let mut started = None;
+        wait_until("redis-server starts", || {
+            let port = free_port();
+            started = spawn(port, &arguments, dir.path()).map(|child| (port, child));
+            started.is_some()
+        });
+        let (port, child) = started.unwrap();
+        Self {
             child,
             port,
             arguments,
             dir,
-        };
-        redis.wait();
-        redis
-    }
-
-    fn wait(&self) {
-        wait_until("redis-server answers", || {
-            TcpStream::connect(("127.0.0.1", self.port)).is_ok()
-        });
+        }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -79,6 +77,15 @@ impl Redis {
         number.map_or(0, Result::unwrap)
     }
 
+    /// Connections that were made since the server started, that of this call included.
+    pub(crate) fn connections(&self) -> u64 {
+        let mut info = redis::cmd("INFO");
+        let info: String = info.arg("stats").query(&mut self.client()).unwrap();
+        let name = "total_connections_received:";
+        let line = info.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap().trim().parse().unwrap()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
@@ -90,8 +97,10 @@ impl Redis {
 
     /// Starts it again at the same port, empty.
     pub(crate) fn restart(&mut self) {
-        self.child = spawn(self.port, &self.arguments, self.dir.path());
-        self.wait();
+        wait_until("redis-server starts again", || {
+            let started = spawn(self.port, &self.arguments, self.dir.path());
+            started.map(|child| self.child = child).is_some()
+        });
     }
 }
 
@@ -102,17 +111,31 @@ impl Drop for Redis {
     }
 }
 
-fn spawn(port: u16, arguments: &[String], dir: &std::path::Path) -> Child {
-    Command::new("redis-server")
+/// Starts a server, and waits until it answers. `None` if it ended, because the port is taken.
+///
+/// That a server answers at the port is no proof: the server writes its file when it has the port.
+fn spawn(port: u16, arguments: &[String], dir: &std::path::Path) -> Option<Child> {
+    let pid_file = dir.join("pid");
+    let _ = std::fs::remove_file(&pid_file);
+    let mut child = Command::new("redis-server")
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
         .args(["--save", "", "--enable-debug-command", "yes", "--dir"])
         .arg(dir)
+        .arg("--pidfile")
+        .arg(&pid_file)
         .args(arguments)
         .stdout(Stdio::null())
         .spawn()
         .expect(
             "these tests need `redis-server`; install it (Debian: apt-get install redis-server)",
-        )
+        );
+    let mut has_ended = false;
+    wait_until("redis-server answers", || {
+        has_ended = child.try_wait().unwrap().is_some();
+        let has_port = pid_file.exists();
+        has_ended || (has_port && TcpStream::connect(("127.0.0.1", port)).is_ok())
+    });
+    (!has_ended).then_some(child)
 }
 
 fn free_port() -> u16 {

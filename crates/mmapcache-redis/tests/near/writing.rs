@@ -15,7 +15,7 @@ fn number(near: &NearCache, key: &str) -> u64 {
 }
 
 // The readers fetch all the time, so a reply from before the write is usually on its way when the write
-// is executed. The second handle stands for another process.
+// is executed. The second handle acts as another process.
 #[test]
 fn write_is_read_back() {
     let (dir, redis) = (tempfile::tempdir().unwrap(), Redis::start());
@@ -76,7 +76,7 @@ fn life_reaches_the_server() {
     assert_eq!(near.get("k").unwrap(), None);
 }
 
-// Nobody knows whether the write was executed. The old copy must not stay either way, not even
+// It is not known whether the write was executed. The old copy must not stay either way, not even
 // unverified.
 #[test]
 fn unanswered_write_drops_copy() {

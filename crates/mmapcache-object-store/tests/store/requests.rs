@@ -1,12 +1,9 @@
 //! Which requests a read saves, seen by an inner store that counts them.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod counting;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use counting::{Counting, open};
+use futures_util::StreamExt;
 use mmapcache_object_store::CachingStore;
 use object_store::path::Path;
 use object_store::{
@@ -15,19 +12,22 @@ use object_store::{
 };
 use tempfile::{TempDir, tempdir};
 
+use crate::builder;
+use crate::counting::{Counting, open};
+
 const KIB: u64 = 1 << 10;
 
 /// 100 KiB whose bytes tell where they are.
-fn content(seed: u8) -> Vec<u8> {
+pub(crate) fn content(seed: u8) -> Vec<u8> {
     (0..100 * KIB).map(|at| (at % 251) as u8 ^ seed).collect()
 }
 
-fn path() -> Path {
+pub(crate) fn path() -> Path {
     Path::from("dir/object")
 }
 
 /// An inner store with an object, and a cache of chunks of 16 KiB before it.
-async fn place(trust: Option<Duration>) -> (TempDir, Arc<Counting>, CachingStore) {
+pub(crate) async fn place(trust: Option<Duration>) -> (TempDir, Arc<Counting>, CachingStore) {
     let dir = tempdir().unwrap();
     let inner = Arc::new(Counting::default());
     inner.put(&path(), content(0).into()).await.unwrap();
@@ -35,7 +35,7 @@ async fn place(trust: Option<Duration>) -> (TempDir, Arc<Counting>, CachingStore
     (dir, inner, store)
 }
 
-async fn read(store: &CachingStore, range: std::ops::Range<u64>) -> Vec<u8> {
+pub(crate) async fn read(store: &CachingStore, range: std::ops::Range<u64>) -> Vec<u8> {
     let read = store.get_range(&path(), range).await;
     read.unwrap().to_vec()
 }
@@ -185,13 +185,8 @@ async fn replaced_objects_end_the_stream() {
     let dir = tempdir().unwrap();
     let inner = Arc::new(Counting::default());
     inner.put(&path(), content(0).into()).await.unwrap();
-    let shared: Arc<dyn ObjectStore> = Arc::<Counting>::clone(&inner);
-    let store = CachingStore::builder(shared, dir.path().join("c"))
-        .chunk_bytes(16 * KIB)
-        .trust_for(Duration::MAX)
-        .parallel(1)
-        .open()
-        .unwrap();
+    let store = builder(inner.clone(), &dir, Some(Duration::MAX)).chunk_bytes(16 * KIB);
+    let store = store.parallel(1).open().unwrap();
     read(&store, 0..9).await;
     inner.put(&path(), content(1).into()).await.unwrap();
     let begun = store.get(&path()).await.unwrap();
@@ -255,6 +250,49 @@ async fn tasks_share_a_request() {
     assert_eq!((ranges.len(), &ranges[0]), (1, &(0..16 * KIB)));
 }
 
+// Of one range or of several: a request takes its chunk of memory.
+#[tokio::test]
+async fn parallel_bounds_each_read() {
+    let (dir, inner, _) = place(None).await;
+    let store = builder(inner.clone(), &dir, None).chunk_bytes(4 << 10);
+    let store = store.parallel(3).open().unwrap();
+    inner.slow_down(Duration::from_millis(5));
+    let ranges: Vec<_> = (0..8).map(|at| at * 12_000..at * 12_000 + 9_000).collect();
+    let read = store.get_ranges(&path(), &ranges).await.unwrap();
+    for (range, read) in ranges.into_iter().zip(read) {
+        assert!(read == content(0)[range.start as usize..range.end as usize]);
+    }
+    let all = store.get(&path()).await.unwrap().bytes().await.unwrap();
+    assert_eq!(all, content(0));
+    assert_eq!(inner.most_at_once(), 3);
+}
+
+// A caller that reads the first pieces of a stream and then does something else has further requests under
+// way, which nothing drives.
+#[tokio::test]
+async fn paused_reader_delays_others_once() {
+    const PATIENCE: Duration = Duration::from_millis(300);
+    let (dir, inner, _) = place(None).await;
+    let store = builder(inner.clone(), &dir, None).chunk_bytes(4 << 10);
+    let store = store.parallel(3).patience(PATIENCE).open().unwrap();
+    inner.slow_down(Duration::from_millis(5));
+    let mut paused = store.get(&path()).await.unwrap().into_stream();
+    let mut pieces = Vec::new();
+    for _ in 0..4 {
+        pieces.push(paused.next().await.unwrap().unwrap());
+    }
+    let begun = Instant::now();
+    let all = store.get(&path()).await.unwrap().bytes().await.unwrap();
+    let took = begun.elapsed();
+    assert_eq!(all, content(0));
+    assert!(took >= PATIENCE, "no request was under way");
+    assert!(took < PATIENCE * 10, "{took:?}");
+    while let Some(piece) = paused.next().await {
+        pieces.push(piece.unwrap());
+    }
+    assert_eq!(pieces.concat(), content(0));
+}
+
 // Three times as much as there is room for.
 #[tokio::test]
 async fn bounds_hold_by_eviction() {
@@ -263,11 +301,8 @@ async fn bounds_hold_by_eviction() {
     let inner = Arc::new(Counting::default());
     let object = content(5).repeat(60);
     inner.put(&path(), object.clone().into()).await.unwrap();
-    let store = CachingStore::builder(inner, dir.path().join("c"))
-        .max_bytes(BYTES)
-        .chunk_bytes(64 * KIB)
-        .open()
-        .unwrap();
+    let store = builder(inner, &dir, None).chunk_bytes(64 * KIB);
+    let store = store.max_bytes(BYTES).open().unwrap();
     let all = store.get(&path()).await.unwrap().bytes().await.unwrap();
     assert!(all == object);
     assert!(store.cache().disk_usage().unwrap().total() <= BYTES + (4 << 20));

@@ -5,15 +5,19 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use mmapcache_object_store::CachingStore;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use tempfile::TempDir;
+
+use crate::builder;
+use crate::requests::path;
 
 #[derive(Debug, Default)]
 pub(crate) struct Counting {
@@ -29,6 +33,17 @@ struct Seen {
     e_tag: Option<Option<String>>,
     pause: Duration,
     ignores_conditions: bool,
+    /// Changes are made and answered by an error, or never.
+    loses_answers: Option<Loss>,
+    running: usize,
+    most_at_once: usize,
+}
+
+/// What a caller gets for a change that was made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Loss {
+    Error,
+    Silence,
 }
 
 impl Counting {
@@ -54,17 +69,56 @@ impl Counting {
     pub(crate) fn slow_down(&self, pause: Duration) {
         self.seen.lock().unwrap().pause = pause;
     }
+
+    /// Makes changes from now on without a proper answer.
+    pub(crate) fn lose_answers(&self, loss: Loss) {
+        self.seen.lock().unwrap().loses_answers = Some(loss);
+    }
+
+    /// Returns the metadata of the object of the tests, at once.
+    pub(crate) async fn meta(&self) -> ObjectMeta {
+        self.store.head(&path()).await.unwrap()
+    }
+
+    /// Returns the largest number of requests for ranges that ran at the same time.
+    pub(crate) fn most_at_once(&self) -> usize {
+        self.seen.lock().unwrap().most_at_once
+    }
+
+    /// Waits as long as a slow store would. Counts requests for ranges while they run.
+    async fn pause(&self, pause: Duration, head: bool) {
+        let counted = usize::from(!head);
+        {
+            let mut seen = self.seen.lock().unwrap();
+            seen.running += counted;
+            seen.most_at_once = seen.most_at_once.max(seen.running);
+        }
+        tokio::time::sleep(pause).await;
+        self.seen.lock().unwrap().running -= counted;
+    }
+
+    /// Answers a change that was made.
+    async fn answer<T>(&self, made: T) -> Result<T> {
+        let loss = self.seen.lock().unwrap().loses_answers;
+        match loss {
+            None => Ok(made),
+            Some(Loss::Error) => Err(lost()),
+            Some(Loss::Silence) => std::future::pending().await,
+        }
+    }
+}
+
+fn lost() -> object_store::Error {
+    object_store::Error::Generic {
+        store: "Counting",
+        source: "the answer was lost".into(),
+    }
 }
 
 /// Opens a cache with chunks of 16 KiB.
 pub(crate) fn open(inner: &Arc<Counting>, dir: &TempDir, trust: Option<Duration>) -> CachingStore {
-    let inner: Arc<dyn ObjectStore> = Arc::<Counting>::clone(inner);
-    let builder = CachingStore::builder(inner, dir.path().join("c")).chunk_bytes(16 << 10);
-    let builder = match trust {
-        Some(trust) => builder.trust_for(trust),
-        None => builder,
-    };
-    builder.open().unwrap()
+    let builder = builder(Arc::<Counting>::clone(inner), dir, trust);
+    builder.chunk_bytes(16 << 10).open().unwrap()
 }
 
 impl fmt::Display for Counting {
@@ -81,7 +135,8 @@ impl ObjectStore for Counting {
         payload: PutPayload,
         opts: PutOptions,
     ) -> Result<PutResult> {
-        self.store.put_opts(location, payload, opts).await
+        let put = self.store.put_opts(location, payload, opts).await?;
+        self.answer(put).await
     }
 
     async fn put_multipart_opts(
@@ -112,7 +167,7 @@ impl ObjectStore for Counting {
         if let Some(e_tag) = e_tag {
             found.meta.e_tag = e_tag;
         }
-        tokio::time::sleep(pause).await;
+        self.pause(pause, head).await;
         Ok(found)
     }
 
@@ -120,7 +175,13 @@ impl ObjectStore for Counting {
         &self,
         locations: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
-        self.store.delete_stream(locations)
+        let loss = self.seen.lock().unwrap().loses_answers;
+        let deleted = self.store.delete_stream(locations);
+        match loss {
+            None => deleted,
+            Some(Loss::Error) => deleted.map(|_| Err(lost())).boxed(),
+            Some(Loss::Silence) => deleted.filter(|_| std::future::ready(false)).boxed(),
+        }
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
@@ -132,6 +193,7 @@ impl ObjectStore for Counting {
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.store.copy_opts(from, to, options).await
+        self.store.copy_opts(from, to, options).await?;
+        self.answer(()).await
     }
 }

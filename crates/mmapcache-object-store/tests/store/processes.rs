@@ -1,5 +1,4 @@
 //! Two processes before one store of files. The child is this test binary again.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::env;
 use std::path::Path as FilePath;
@@ -51,7 +50,7 @@ async fn processes_share_chunks_and_changes() {
     let child = Command::new(env::current_exe().unwrap())
         .args([
             "--exact",
-            "processes_share_chunks_and_changes",
+            "processes::processes_share_chunks_and_changes",
             "--nocapture",
         ])
         .env(DIR, dir.path())
