@@ -27,6 +27,7 @@ mod mutex;
 mod mutex_state;
 mod ofd;
 mod process_fence;
+mod threads;
 
 pub(crate) use crate::lock::byte_lock::ByteLock;
 #[cfg(any(feature = "dict", feature = "intern"))]
@@ -42,6 +43,7 @@ pub(crate) use crate::lock::mutex::{MappedMutexGuard, Mutex, MutexGuard};
 use crate::lock::ofd::OpenDescription;
 pub(crate) use crate::lock::ofd::{epoch, process};
 pub(crate) use crate::lock::process_fence::allow_thread as allow_fence_thread;
+pub(crate) use crate::lock::threads::can_start_threads;
 
 /// The words of a file by which it is locked. Every contender for the lock stores them, by the
 /// rules of L4.

@@ -135,7 +135,7 @@ const UPWARD: [(&str, &str, &str); 1] = [(
 )];
 
 /// The files that may name atomics: all others take them from `sync`.
-const ATOMIC_FILES: [&str; 9] = [
+const ATOMIC_FILES: [&str; 10] = [
     "src/sync.rs",
     "src/sync/count.rs",
     "src/sync/loom_model.rs",
@@ -145,6 +145,7 @@ const ATOMIC_FILES: [&str; 9] = [
     "src/lock/mutex_state.rs",
     "src/lock/futex.rs",
     "src/lock/process_fence.rs",
+    "src/lock/threads.rs",
     // In tests only.
     "src/lock/hazard.rs",
 ];

@@ -16,7 +16,7 @@ use crate::error::{Corruption, Result};
 use crate::format::index::{Counters, word};
 use crate::format::roster::Position;
 use crate::index::roster::PositionRef;
-use crate::lock::Mutex;
+use crate::lock::{self, Mutex};
 
 use crate::engine::generation::Generation;
 use crate::engine::handle::Handle;
@@ -255,7 +255,7 @@ impl<'a> Verify<'a> {
                 self.progress.lock()(*progress);
             }
         };
-        if self.jobs == 1 {
+        if self.jobs == 1 || !lock::can_start_threads() {
             return work();
         }
         let parts: Vec<_> = std::thread::scope(|scope| {

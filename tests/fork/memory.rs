@@ -5,7 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, mpsc};
 use std::time::Duration;
 
 use mmapcache::Labels;
@@ -40,8 +40,14 @@ pub(super) fn fork_amid(busy: impl Fn(u64) + Sync, body: impl Fn(usize)) {
     });
 }
 
-/// Runs `body` in two more threads of a child.
+/// Runs `body` in two more threads of a child. In this thread if the child can start none, because it was
+/// forked while a thread of its parent started or ended (docs/concurrency.md, section 3.3).
 pub(super) fn with_two_threads(body: impl Fn() + Sync) {
+    let (begun, begins) = mpsc::channel();
+    std::thread::spawn(move || begun.send(()));
+    if begins.recv_timeout(Duration::from_secs(5)).is_err() {
+        return body();
+    }
     std::thread::scope(|scope| {
         scope.spawn(&body);
         scope.spawn(&body);

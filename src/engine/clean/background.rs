@@ -30,7 +30,7 @@ impl BackgroundTasks {
             give_back(removed);
             Ok(())
         };
-        // If the system has no thread to give, it is dropped here.
+        // If the process can start no thread, it is dropped here.
         self.releases.extend(Work::begin(work));
     }
 
@@ -56,7 +56,7 @@ pub(crate) struct BackgroundTask {
 }
 
 impl BackgroundTask {
-    /// Begins a task; `None` if the system has no thread to give.
+    /// Begins a task; `None` if the process can start no thread.
     pub(crate) fn send(
         heap: u64,
         heap_bytes: u64,
@@ -89,6 +89,9 @@ struct Work {
 #[cfg(not(any(test, fuzzing, loom)))]
 impl Work {
     fn begin(work: impl FnOnce() -> Result<()> + Send + 'static) -> Option<Self> {
+        if !lock::can_start_threads() {
+            return None;
+        }
         Some(Self {
             thread: Some(thread().spawn(work).ok()?),
             epoch: lock::epoch(),
