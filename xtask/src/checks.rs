@@ -43,6 +43,14 @@ pub(crate) fn adapters() -> Result {
     run(doc.env("RUSTDOCFLAGS", "-D warnings"))
 }
 
+/// Builds the Python package of `crates/`, runs its tests and checks its sources, in an environment and
+/// with build results under `target/python`.
+pub(crate) fn python(arguments: &[String]) -> Result {
+    let tests = "crates/mmapcache-python/tests";
+    run(program(&format!("{tests}/run"), "").args(arguments))?;
+    run(&mut program(&format!("{tests}/lint"), ""))
+}
+
 pub(crate) fn docs() -> Result {
     let doc = "doc --no-deps --all-features";
     run(cargo(doc).env("RUSTDOCFLAGS", "-D warnings"))?;
