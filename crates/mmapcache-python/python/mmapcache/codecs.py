@@ -84,11 +84,13 @@ class BytesCodec:
     name = "bytes"
 
     def dumps(self, value: Any, /) -> bytes:
+        """Returns the bytes; TypeError for another type."""
         if isinstance(value, (bytes, bytearray, memoryview)):
             return bytes(value)
         raise _unsupported(self.name, value)
 
     def loads(self, data: Buffer, /) -> bytes:
+        """Returns the bytes."""
         return bytes(data)
 
 
@@ -102,9 +104,11 @@ class PickleCodec:
     name = "pickle"
 
     def dumps(self, value: Any, /) -> bytes:
+        """Returns the pickle; raises what pickling raises."""
         return pickle.dumps(value, protocol=5)
 
     def loads(self, data: Buffer, /) -> Any:
+        """Returns the object, which may run code; CodecError if that raises."""
         try:
             return pickle.loads(data)
         except Exception as error:
@@ -119,6 +123,7 @@ class JsonCodec:
     name = "json"
 
     def dumps(self, value: Any, /) -> bytes:
+        """Returns the text; TypeError for what JSON would change, ValueError for NaN."""
         self._check(value, _MAX_DEPTH)
         try:
             return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
@@ -127,6 +132,7 @@ class JsonCodec:
             return json.dumps(value, separators=(",", ":")).encode()
 
     def loads(self, data: Buffer, /) -> Any:
+        """Returns the value; CodecError for what is not JSON."""
         try:
             return json.loads(str(data, "utf-8"), parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
@@ -186,6 +192,7 @@ class MsgpackCodec:
             self._marks[extra.number] = _Mark(extra.decode)
 
     def dumps(self, value: Any, /) -> bytes:
+        """Returns the bytes; TypeError for a type that is not supported."""
         try:
             return self._pack(value, None)
         except UnicodeEncodeError:
@@ -210,6 +217,7 @@ class MsgpackCodec:
         return encoder(value)
 
     def loads(self, data: Buffer, /) -> Any:
+        """Returns the value; CodecError for damage and for types that are not known."""
         open_marks = 0
 
         def extension(code: int, payload: bytes) -> Any:
