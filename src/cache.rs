@@ -6,6 +6,8 @@
 
 mod batch;
 mod builder;
+mod calls;
+mod change;
 mod compute;
 mod compute_options;
 mod counter;
@@ -23,6 +25,7 @@ mod obtained;
 mod removal;
 mod settings;
 mod statistics;
+mod store;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -31,19 +34,17 @@ mod touch;
 mod typed;
 mod usability;
 
-use std::borrow::Cow;
 use std::convert::Infallible;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::handle::Handle;
 use crate::engine::read::lookup::{self, Answer, EntryTerms};
 use crate::engine::statistics::Counter;
 use crate::engine::write::limits;
 use crate::engine::write::put::Terms;
-use crate::engine::{Backup, DiskUsage, Options, Verify, Version, Writer};
+use crate::engine::{Backup, DiskUsage, Options, Update, Verify, Version, Writer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::freshness::Freshness;
 use crate::format::internal::{self, GroupKind};
@@ -52,7 +53,8 @@ use crate::lock::PerProcess;
 use crate::mmap_cache::MmapCache;
 use crate::os::clock::unix_millis;
 
-use crate::cache::compute::{Obtain, Reply, Shared, Since, Store};
+use crate::cache::change::Condition;
+use crate::cache::compute::{Reply, Shared, Store};
 use crate::cache::flights::Flights;
 use crate::cache::found::Found;
 use crate::cache::groups::GroupMemory;
@@ -249,6 +251,16 @@ impl Cache {
     /// Counts a lookup that found an entry, and renews its idle time. Returns the entry if it is served.
     #[inline]
     fn count(&self, key: &[u8], found: Found) -> Option<Found> {
+        let found = self.count_found(found)?;
+        if found.traits.is_idle() {
+            self.renew(key, &found);
+        }
+        Some(found)
+    }
+
+    /// Counts a lookup that found an entry. Returns the entry if it is served.
+    #[inline]
+    fn count_found(&self, found: Found) -> Option<Found> {
         let counter = match found.freshness {
             Freshness::Fresh if found.traits.is_negative() => Counter::NegativeHits,
             Freshness::Fresh => Counter::Hits,
@@ -256,9 +268,6 @@ impl Cache {
             _ => return self.count_miss(),
         };
         self.cache.handle().count(counter, 1);
-        if found.traits.is_idle() {
-            self.renew(key, &found);
-        }
         Some(found)
     }
 
@@ -287,6 +296,35 @@ impl Cache {
             None => self.count_miss(),
         };
         Ok(found.map(entry::of))
+    }
+
+    /// Returns the value of a key as [`get`](Self::get), without using the entry: that does not count for
+    /// eviction, renews no deadline, and is not in the [statistics](Self::stats).
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`get`](Self::get).
+    pub fn peek(&self, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>> {
+        let found = match self.peek_found(key.as_ref()) {
+            Err(error) if error.is_corruption() => None,
+            found => found?,
+        };
+        let found = found.filter(|found| !found.traits.is_negative());
+        Ok(found.map(|found| found.value))
+    }
+
+    /// Returns the entry of a key as [`entry`](Self::entry), without using it, as [`peek`](Self::peek).
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`entry`](Self::entry).
+    pub fn peek_entry(&self, key: impl AsRef<[u8]>) -> Result<Option<CacheEntry>> {
+        Ok(self.peek_found(key.as_ref())?.map(entry::of))
+    }
+
+    fn peek_found(&self, key: &[u8]) -> Result<Option<Found>> {
+        self.check_key(key)?;
+        Ok(self.find_unmarked(key)?.filter(Found::is_served))
     }
 
     /// Returns the entry of a key as the files have it, fresh or [expired](CacheEntry::is_expired): for
@@ -346,7 +384,7 @@ impl Cache {
         }
     }
 
-    /// As [`Self::find`], for those that look at all entries: none counts as used.
+    /// As [`Self::find`], for those that use no entry: listings and peeks.
     fn find_unmarked(&self, key: &[u8]) -> Result<Option<Found>> {
         match found::find_unmarked(self.cache.handle(), &self.groups, key)? {
             Answer::Found(found) => Ok(Some(found)),
@@ -404,8 +442,22 @@ impl Cache {
         let stored = options.stored(value);
         self.check_put(key, &stored)?;
         self.change_key(key, |writer| {
-            let terms = insertion::terms(writer, options)?;
-            insertion::put(self, writer, key, &stored, terms)
+            insertion::insert(self, writer, key, &stored, options)
+        })
+    }
+
+    /// Stores a value if the condition holds, decided under the lock.
+    fn insert_where(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        options: &InsertOptions,
+        condition: Condition,
+    ) -> Result<Option<Version>> {
+        let stored = options.stored(value);
+        self.check_put(key, &stored)?;
+        self.change_key(key, |writer| {
+            change::insert_where(self, writer, key, &stored, options, condition)
         })
     }
 
@@ -422,15 +474,7 @@ impl Cache {
         value: impl AsRef<[u8]>,
         options: &InsertOptions,
     ) -> Result<Option<Version>> {
-        let (key, stored) = (key.as_ref(), options.stored(value.as_ref()));
-        self.check_put(key, &stored)?;
-        self.change_key(key, |writer| {
-            if self.find_served(key)?.is_some() {
-                return Ok(None);
-            }
-            let terms = insertion::terms(writer, options)?;
-            insertion::put(self, writer, key, &stored, terms).map(Some)
-        })
+        self.insert_where(key.as_ref(), value.as_ref(), options, Condition::Absent)
     }
 
     /// Returns the value of a key. If there is no fresh one, computes it with `f` and stores it: one
@@ -514,27 +558,12 @@ impl Cache {
         f: impl FnOnce() -> std::result::Result<V, E>,
     ) -> std::result::Result<Obtained, ComputeError<E>> {
         let (key, options) = (key.as_ref(), options.into());
-        if let Some(found) = self.find_at_once(key, &options)? {
+        if let Some(found) = calls::find_at_once(self, key, &options)? {
             return Ok(found);
         }
         let f = || f().map(|value| (Some(value.into()), ()));
         let reply = compute::obtain(self, key, &options, compute::only_values, f);
-        self.end_call(reply).map(Reply::into_obtained)
-    }
-
-    /// The same, for a caller that reads values: those that it cannot read count as absent, and are
-    /// replaced. `f` returns a value, and what `read` would return for it.
-    #[cfg(feature = "serde")]
-    fn obtain_read<T, E>(
-        &self,
-        key: &[u8],
-        options: &ComputeOptions,
-        mut read: impl FnMut(&[u8]) -> Option<T>,
-        f: impl FnOnce() -> std::result::Result<(Vec<u8>, T), E>,
-    ) -> Obtain<T, E> {
-        let accept = |stored: Option<&[u8]>| stored.and_then(&mut read);
-        let f = || f().map(|(value, read)| (Some(value), read));
-        self.count_reply(compute::obtain(self, key, options, accept, f))
+        calls::end(self, reply).map(Reply::into_obtained)
     }
 
     /// As [`get_or_try_insert_with`](Self::get_or_try_insert_with), for keys that may be known not to
@@ -552,12 +581,12 @@ impl Cache {
         f: impl FnOnce() -> std::result::Result<Option<V>, E>,
     ) -> std::result::Result<Option<Obtained>, ComputeError<E>> {
         let (key, options) = (key.as_ref(), options.into());
-        if let Some(found) = self.find_at_once(key, &options)? {
+        if let Some(found) = calls::find_at_once(self, key, &options)? {
             return Ok(Some(found));
         }
         let f = || f().map(|value| (value.map(Into::into), ()));
         let reply = compute::obtain(self, key, &options, |_| Some(()), f);
-        self.end_call(reply).map(Reply::into_optional)
+        calls::end(self, reply).map(Reply::into_optional)
     }
 
     /// As [`get_or_try_insert_with`](Self::get_or_try_insert_with), as a future for any executor: a task
@@ -586,77 +615,13 @@ impl Cache {
         F: Future<Output = std::result::Result<V, E>>,
     {
         let options = options.into();
-        if let Some(found) = self.find_at_once(key.as_ref(), &options)? {
+        if let Some(found) = calls::find_at_once(self, key.as_ref(), &options)? {
             return Ok(found);
         }
         let f = || async { f().await.map(|value| (Some(value.into()), ())) };
         let accept = compute::only_values;
         let reply = compute::obtain_async(self, key.as_ref(), &options, accept, sleep, f).await;
-        self.end_call(reply).map(Reply::into_obtained)
-    }
-
-    /// As [`obtain_read`](Self::obtain_read), as a task.
-    #[cfg(feature = "serde")]
-    async fn obtain_read_async<T, E, D, F>(
-        &self,
-        key: &[u8],
-        options: &ComputeOptions,
-        mut read: impl FnMut(&[u8]) -> Option<T>,
-        sleep: impl Fn(Duration) -> D,
-        f: impl FnOnce() -> F,
-    ) -> Obtain<T, E>
-    where
-        D: Future<Output = ()>,
-        F: Future<Output = std::result::Result<(Vec<u8>, T), E>>,
-    {
-        let accept = |stored: Option<&[u8]>| stored.and_then(&mut read);
-        let f = || async { f().await.map(|(value, read)| (Some(value), read)) };
-        self.count_reply(compute::obtain_async(self, key, options, accept, sleep, f).await)
-    }
-
-    /// Finds a fresh value whose record says all, for a call that computes: most calls need no more. Not
-    /// for calls that may recompute it early or renew it.
-    #[inline]
-    fn find_at_once(&self, key: &[u8], options: &ComputeOptions) -> Result<Option<Obtained>> {
-        if options.beta() > 0.0 || options.renewal().is_some() {
-            return Ok(None);
-        }
-        let (handle, mut value) = (self.cache.handle(), Vec::new());
-        match lookup::read_terms(handle, key, &mut value)? {
-            Answer::Found(terms) if found::is_plainly_fresh(&terms, value.len()) => {
-                handle.count(Counter::Hits, 1);
-                let origin = Origin::Stored;
-                Ok(Some(Obtained { value, origin }))
-            }
-            _ => Ok(None),
-        }
-    }
-
-    /// Counts a lookup that may have computed, by where its value came from.
-    fn count_reply<T, E>(&self, reply: Obtain<T, E>) -> Obtain<T, E> {
-        let counter = match &reply {
-            Ok(reply) if reply.origin == Origin::Stored && reply.value.is_none() => {
-                Counter::NegativeHits
-            }
-            Ok(reply) if reply.origin == Origin::Stored => Counter::Hits,
-            Ok(reply) if reply.origin == Origin::Stale => Counter::StaleHits,
-            _ => Counter::Misses,
-        };
-        self.cache.handle().count(counter, 1);
-        self.report_removals();
-        reply
-    }
-
-    /// Counts a lookup, and takes the value out of an error.
-    fn end_call<E>(&self, reply: Obtain<(), E>) -> std::result::Result<Reply<()>, ComputeError<E>> {
-        self.count_reply(reply).map_err(|error| match error {
-            ComputeError::Failed(error) => ComputeError::Failed(error),
-            ComputeError::NotStored { value, error } => ComputeError::NotStored {
-                value: value.into_obtained().value,
-                error,
-            },
-            ComputeError::Cache(error) => ComputeError::Cache(error),
-        })
+        calls::end(self, reply).map(Reply::into_obtained)
     }
 
     /// Stores that a key is known not to exist, for a time: a negative entry, which
@@ -686,11 +651,7 @@ impl Cache {
     pub fn remove(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         let key = key.as_ref();
         self.check_key(key)?;
-        self.change_key(key, |writer| {
-            let found = self.find_undamaged(key)?;
-            self.delete(writer, key, found.as_ref())?;
-            Ok(found.is_some_and(|found| found.is_served()))
-        })
+        self.change_key(key, |writer| change::remove(self, writer, key))
     }
 
     /// Deletes an entry, and then what is stored of it elsewhere; notes that it is removed.
@@ -757,13 +718,7 @@ impl Cache {
     fn set_deadline(&self, key: &[u8], options: &InsertOptions) -> Result<bool> {
         self.check_key(key)?;
         self.change_key(key, |writer| {
-            let Some(found) = self.find_served(key)? else {
-                return Ok(false);
-            };
-            let deadline = options.deadline();
-            let traits = found.traits.without_idle();
-            touch::set(writer, self.cache.handle(), key, found, (deadline, traits))?;
-            Ok(true)
+            change::set_deadline(self, writer, key, options.deadline())
         })
     }
 
@@ -825,15 +780,106 @@ impl Cache {
         value: impl AsRef<[u8]>,
         options: &InsertOptions,
     ) -> Result<Option<Version>> {
-        let (key, stored) = (key.as_ref(), options.stored(value.as_ref()));
-        self.check_put(key, &stored)?;
-        self.change_key(key, |writer| {
-            if self.find_value(key)?.is_none() {
-                return Ok(None);
-            }
-            let terms = insertion::terms(writer, options)?;
-            insertion::put(self, writer, key, &stored, terms).map(Some)
-        })
+        self.insert_where(key.as_ref(), value.as_ref(), options, Condition::Value)
+    }
+
+    /// Stores a value, as [`insert_with`](Self::insert_with), if the key's entry is fresh or stale and has
+    /// the version `seen`, decided under the lock (compare and swap). Returns the new version, or `None` if
+    /// the entry has another version or is gone. A negative entry has a version too. A
+    /// [`touch`](Self::touch) keeps the version.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let cache = mmapcache::Cache::open(dir.path().join("c"))?;
+    /// # cache.insert("page", "draft")?;
+    /// let entry = cache.entry("page")?.unwrap();
+    /// // With the deadline and the groups of the entry.
+    /// let stored = cache.insert_if("page", "final", entry.version(), &entry.insert_options())?;
+    /// assert!(stored.is_some());
+    /// assert_eq!(cache.insert_if("page", "late", entry.version(), &entry.insert_options())?, None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// Costs a lookup and a put.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`add`](Self::add).
+    pub fn insert_if(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        seen: Version,
+        options: &InsertOptions,
+    ) -> Result<Option<Version>> {
+        let condition = Condition::Version(seen);
+        self.insert_where(key.as_ref(), value.as_ref(), options, condition)
+    }
+
+    /// Removes the entry of a key if it is fresh or stale and has the version `seen`, decided under the
+    /// lock. Returns whether it was removed: `false` if it has another version or is gone.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`remove`](Self::remove).
+    pub fn remove_if(&self, key: impl AsRef<[u8]>, seen: Version) -> Result<bool> {
+        let key = key.as_ref();
+        self.check_key(key)?;
+        self.change_key(key, |writer| change::remove_if(self, writer, key, seen))
+    }
+
+    /// Decides under the lock what becomes of an entry: `decide` gets the fresh or stale entry of the key,
+    /// which may be a negative one, or `None`, and returns [`Update::Put`] with a value and its options,
+    /// [`Update::Delete`] or [`Update::Keep`]. Returns the version of a value that was stored, otherwise
+    /// `None`.
+    ///
+    /// [`CacheEntry::insert_options`] keeps deadline and groups of the entry. `decide` is called once, while
+    /// all other writers wait: it should take microseconds, and
+    /// [`get_or_insert_with`](Self::get_or_insert_with) is for what takes longer. If it panics, the entry is
+    /// unchanged and unwinding releases the lock. It may read the cache; writing to it from there is
+    /// [`ErrorKind::AlreadyWriting`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let cache = mmapcache::Cache::open(dir.path().join("c"))?;
+    /// use mmapcache::{InsertOptions, Update};
+    ///
+    /// // The longest name of all, by whichever process it is found.
+    /// let longest = |name: &str| {
+    ///     cache.update("longest", |entry| match entry {
+    ///         Some(entry) if entry.value().len() >= name.len() => Update::Keep,
+    ///         Some(entry) => Update::Put((name.into(), entry.insert_options())),
+    ///         None => Update::Put((name.into(), InsertOptions::new().tag("names"))),
+    ///     })
+    /// };
+    /// assert!(longest("Ada")?.is_some());
+    /// assert!(longest("Grace")?.is_some());
+    /// assert_eq!(longest("Alan")?, None);
+    /// assert!(cache.entry("longest")?.unwrap().has_tag("names"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// Costs a lookup and a put or a removal.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`add`](Self::add) and [`remove`](Self::remove). The entry is unchanged then.
+    pub fn update(
+        &self,
+        key: impl AsRef<[u8]>,
+        decide: impl FnOnce(Option<&CacheEntry>) -> Update<(Vec<u8>, InsertOptions)>,
+    ) -> Result<Option<Version>> {
+        self.try_update(key.as_ref(), |entry| Ok(decide(entry)))
+    }
+
+    /// As [`update`](Self::update), with an error instead of a decision.
+    fn try_update(
+        &self,
+        key: &[u8],
+        decide: impl FnOnce(Option<&CacheEntry>) -> Result<Update<(Vec<u8>, InsertOptions)>>,
+    ) -> Result<Option<Version>> {
+        self.check_key(key)?;
+        self.change_key(key, |writer| change::update(self, writer, key, decide))
     }
 
     /// Stores a value, as [`insert_with`](Self::insert_with), and returns the fresh or stale value that it
@@ -855,10 +901,7 @@ impl Cache {
         let (key, stored) = (key.as_ref(), options.stored(value.as_ref()));
         self.check_put(key, &stored)?;
         self.change_key(key, |writer| {
-            let replaced = self.find_value(key)?;
-            let terms = insertion::terms(writer, options)?;
-            insertion::put(self, writer, key, &stored, terms)?;
-            Ok(replaced.map(|found| found.value))
+            change::swap(self, writer, key, &stored, options)
         })
     }
 
@@ -871,12 +914,7 @@ impl Cache {
     pub fn take(&self, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>> {
         let key = key.as_ref();
         self.check_key(key)?;
-        self.change_key(key, |writer| {
-            let found = self.find_undamaged(key)?;
-            self.delete(writer, key, found.as_ref())?;
-            let found = found.filter(|found| found.is_served() && !found.traits.is_negative());
-            Ok(found.map(|found| found.value))
-        })
+        self.change_key(key, |writer| change::take(self, writer, key))
     }
 
     /// Adds to a counter and returns its new value, under the lock: no addition of another thread or
@@ -914,18 +952,7 @@ impl Cache {
         let key = key.as_ref();
         self.check_put(key, &options.stored(&counter::encode(0)))?;
         self.change_key(key, |writer| {
-            let found = self.find_value(key)?;
-            let was = found.as_ref().map(|found| &found.value[..]);
-            let sum = counter::add(was, by).map_err(|kind| kind.at(self.path()))?;
-            let (terms, stored) = match &found {
-                Some(found) => counter::again(found, sum),
-                None => {
-                    let terms = insertion::terms(writer, options)?;
-                    (terms, options.stored(&counter::encode(sum)).into_owned())
-                }
-            };
-            insertion::put(self, writer, key, &stored, terms)?;
-            Ok(sum)
+            change::increment(self, writer, key, by, options)
         })
     }
 
@@ -1032,17 +1059,7 @@ impl Cache {
         let (key, stored) = (key.as_ref(), options.stored(value.as_ref()));
         self.check_put(key, &stored)?;
         self.change_key(key, |writer| {
-            if !groups::are_older(
-                writer,
-                self.cache.handle(),
-                &self.groups,
-                options.extension(),
-                since,
-            )? {
-                return Ok(None);
-            }
-            let terms = insertion::terms(writer, options)?;
-            insertion::put(self, writer, key, &stored, terms).map(Some)
+            change::insert_computed(self, writer, key, &stored, options, since)
         })
     }
 
@@ -1150,76 +1167,6 @@ impl Cache {
 impl Drop for Cache {
     fn drop(&mut self) {
         self.cache.handle().fold_statistics();
-    }
-}
-
-impl Store for Cache {
-    fn handle(&self) -> &Handle {
-        self.cache.handle()
-    }
-
-    fn flights(&self) -> &Arc<Flights<Shared>> {
-        &self.flights
-    }
-
-    fn find_readable(&self, key: &[u8]) -> Result<Option<Found>> {
-        self.check_key(key)?;
-        let found = self.find_undamaged(key)?;
-        if let Some(found) = &found
-            && found.traits.is_idle()
-            && found.is_served()
-        {
-            self.renew(key, found);
-        }
-        Ok(found)
-    }
-
-    fn prolong(&self, key: &[u8], found: &Found, ttl: Duration) {
-        if found.freshness == Freshness::Fresh {
-            idle::prolong(self, key, found, ttl);
-            self.report_removals();
-        }
-    }
-
-    fn begin(&self) -> Result<Version> {
-        self.last_version()
-    }
-
-    fn store_unless_newer(
-        &self,
-        key: &[u8],
-        value: Option<&[u8]>,
-        options: &InsertOptions,
-        since: Since,
-    ) -> Result<Option<Found>> {
-        let stored = value.map_or(Cow::Borrowed(&[][..]), |value| options.stored(value));
-        self.check_put(key, &stored)?;
-        self.change_key(key, |writer| {
-            if let Some(found) = self.find_served(key)?
-                && Some(found.version) != since.seen
-            {
-                return Ok(Some(found));
-            }
-            let groups = options.extension();
-            if !groups::are_older(
-                writer,
-                self.cache.handle(),
-                &self.groups,
-                groups,
-                since.begun,
-            )? {
-                return Ok(None);
-            }
-            let terms = insertion::terms(writer, options)?;
-            let terms = match value {
-                Some(_) => terms,
-                None => Terms {
-                    traits: Traits::NEGATIVE,
-                    ..terms
-                },
-            };
-            insertion::put(self, writer, key, &stored, terms).map(|_| None)
-        })
     }
 }
 

@@ -5,7 +5,7 @@ mod child;
 
 use child::scratch::Scratch;
 use child::{Child, Part, hear, say};
-use mmapcache::{Cache, Durability, InsertOptions, Options};
+use mmapcache::{Cache, Durability, InsertOptions, Options, Update};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -31,6 +31,16 @@ fn takes(part: &Part) {
         let value = cache.take(number.to_le_bytes()).expect("a take");
         taken += value.map_or(0, |value| i64::from(value[0]));
         cache.increment("steps", 1, &options).expect("a step");
+        // The same in another type than that of counters, decided by what is there.
+        let written = cache.update("text", |entry| {
+            let was = entry.map_or("0", |entry| {
+                std::str::from_utf8(entry.value()).expect("text")
+            });
+            let next = was.parse::<u128>().expect("a number") + 1;
+            Update::Put((next.to_string().into(), options))
+        });
+        written.expect("an update").expect("a version");
+        exchange(&cache);
     }
     cache.increment("taken", taken, &options).expect("a sum");
     // One process of all adds it.
@@ -38,6 +48,23 @@ fn takes(part: &Part) {
         cache.increment("firsts", 1, &options).expect("a count");
     }
     say("done");
+}
+
+/// Adds 1 to a number, by its version: again if another process was faster.
+fn exchange(cache: &Cache) {
+    let options = InsertOptions::new();
+    loop {
+        let Some(entry) = cache.entry("exchanged").expect("a lookup") else {
+            cache.add("exchanged", [0; 8], &options).expect("an add");
+            continue;
+        };
+        let was = u64::from_le_bytes(entry.value().try_into().expect("8 bytes"));
+        let next = (was + 1).to_le_bytes();
+        let exchanged = cache.insert_if("exchanged", next, entry.version(), &options);
+        if exchanged.expect("an exchange").is_some() {
+            return;
+        }
+    }
 }
 
 #[test]
@@ -65,6 +92,9 @@ fn processes_count_and_take_once() {
             .expect("a count")
     };
     assert_eq!(count("steps"), PROCESSES as i64 * i64::from(VALUES));
+    assert_eq!(count("exchanged"), PROCESSES as i64 * i64::from(VALUES));
+    let text = cache.get("text").expect("a lookup").expect("a text");
+    assert_eq!(text, (PROCESSES as u32 * VALUES).to_string().as_bytes());
     assert_eq!(count("taken"), i64::from(VALUES));
     assert_eq!(count("firsts"), 1);
 }

@@ -5,9 +5,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::cache::{Cache, InsertOptions, insertion};
+use crate::cache::change::{self, Condition};
+use crate::cache::{Cache, CacheEntry, InsertOptions, entry, idle, insertion};
 use crate::engine::write::put::Terms;
-use crate::engine::{Version, Writer};
+use crate::engine::{Update, Version, Writer};
 #[cfg(doc)]
 use crate::error::ErrorKind;
 use crate::error::Result;
@@ -75,8 +76,107 @@ impl<'a> CacheWriter<'a> {
     ) -> Result<Version> {
         let (key, stored) = (key.as_ref(), options.stored(value.as_ref()));
         self.cache.check_put(key, &stored)?;
-        let terms = insertion::terms(&self.writer, options)?;
-        insertion::put(self.cache, &mut self.writer, key, &stored, terms)
+        insertion::insert(self.cache, &mut self.writer, key, &stored, options)
+    }
+
+    /// Returns the fresh or stale entry of a key, as [`Cache::entry`]: what this batch has changed is
+    /// seen, and no other writer changes it until the batch ends.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Cache::entry`].
+    pub fn entry(&mut self, key: impl AsRef<[u8]>) -> Result<Option<CacheEntry>> {
+        let (cache, key) = (self.cache, key.as_ref());
+        cache.check_key(key)?;
+        self.writer.refuse_forked()?;
+        let found = match cache.find(key)? {
+            Some(found) => cache.count_found(found),
+            None => cache.count_miss(),
+        };
+        if let Some(found) = &found
+            && found.traits.is_idle()
+        {
+            idle::renew_in_batch(cache, &mut self.writer, key, found);
+        }
+        Ok(found.map(entry::of))
+    }
+
+    /// Stores a value if the key has no fresh or stale entry, as [`Cache::add`].
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Writer::insert_if_absent`].
+    pub fn add(
+        &mut self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        options: &InsertOptions,
+    ) -> Result<Option<Version>> {
+        self.insert_where(key.as_ref(), value.as_ref(), options, Condition::Absent)
+    }
+
+    /// Stores a value if the key has a fresh or stale one, as [`Cache::replace`].
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Writer::put_if`].
+    pub fn replace(
+        &mut self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        options: &InsertOptions,
+    ) -> Result<Option<Version>> {
+        self.insert_where(key.as_ref(), value.as_ref(), options, Condition::Value)
+    }
+
+    /// Stores a value if the key's entry has the version `seen`, as [`Cache::insert_if`].
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Writer::put_if`].
+    pub fn insert_if(
+        &mut self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        seen: Version,
+        options: &InsertOptions,
+    ) -> Result<Option<Version>> {
+        let condition = Condition::Version(seen);
+        self.insert_where(key.as_ref(), value.as_ref(), options, condition)
+    }
+
+    fn insert_where(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        options: &InsertOptions,
+        condition: Condition,
+    ) -> Result<Option<Version>> {
+        let stored = options.stored(value);
+        self.cache.check_put(key, &stored)?;
+        change::insert_where(
+            self.cache,
+            &mut self.writer,
+            key,
+            &stored,
+            options,
+            condition,
+        )
+    }
+
+    /// Decides what becomes of the entry of a key, as [`Cache::update`].
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Writer::update`].
+    pub fn update(
+        &mut self,
+        key: impl AsRef<[u8]>,
+        decide: impl FnOnce(Option<&CacheEntry>) -> Update<(Vec<u8>, InsertOptions)>,
+    ) -> Result<Option<Version>> {
+        let key = key.as_ref();
+        self.cache.check_key(key)?;
+        change::update(self.cache, &mut self.writer, key, |entry| Ok(decide(entry)))
     }
 
     /// Stores that a key is known not to exist, as [`Cache::insert_absent`].
@@ -94,7 +194,7 @@ impl<'a> CacheWriter<'a> {
         insertion::put(self.cache, &mut self.writer, key, &[], terms)
     }
 
-    /// Removes the entry of a key, as [`Cache::remove`]. Returns whether it had a fresh one.
+    /// Removes the entry of a key, as [`Cache::remove`]. Returns whether it had a fresh or stale one.
     ///
     /// # Errors
     ///
@@ -102,9 +202,18 @@ impl<'a> CacheWriter<'a> {
     pub fn remove(&mut self, key: impl AsRef<[u8]>) -> Result<bool> {
         let key = key.as_ref();
         self.cache.check_key(key)?;
-        let found = self.cache.find_undamaged(key)?;
-        self.cache.delete(&mut self.writer, key, found.as_ref())?;
-        Ok(found.is_some_and(|found| found.is_served()))
+        change::remove(self.cache, &mut self.writer, key)
+    }
+
+    /// Removes the entry of a key if it has the version `seen`, as [`Cache::remove_if`].
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Writer::delete_if`].
+    pub fn remove_if(&mut self, key: impl AsRef<[u8]>, seen: Version) -> Result<bool> {
+        let key = key.as_ref();
+        self.cache.check_key(key)?;
+        change::remove_if(self.cache, &mut self.writer, key, seen)
     }
 
     /// Ends the batch and releases the lock. With [`Durability::Sync`](crate::Durability::Sync) the

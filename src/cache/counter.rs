@@ -1,10 +1,7 @@
 //! Counters: 64-bit numbers as values.
 //!
-//! Functions over bytes, and what an addition keeps of the entry. May call `cache::found` and
-//! `engine::write::put`.
+//! Functions over bytes. May call `error`.
 
-use crate::cache::found::Found;
-use crate::engine::write::put::Terms;
 use crate::error::ErrorKind;
 
 /// Returns the value of a counter.
@@ -24,16 +21,4 @@ pub(super) fn add(was: Option<&[u8]>, by: i64) -> Result<i64, ErrorKind> {
     value
         .checked_add(by)
         .ok_or(ErrorKind::CounterOverflow { value, by })
-}
-
-/// Returns what a counter is put with again: a new version, and what else its entry has.
-pub(super) fn again(found: &Found, sum: i64) -> (Terms, Vec<u8>) {
-    let terms = Terms {
-        version: None,
-        deadline: found.deadline,
-        traits: found.traits,
-    };
-    let mut stored = encode(sum).to_vec();
-    found.extension.append_to(&mut stored);
-    (terms, stored)
 }

@@ -23,7 +23,7 @@ const ATTEMPTS: usize = 100;
 const SETTINGS_ATTEMPTS: usize = 1_000;
 
 /// An entry: a private copy of its value, and what is known of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Found {
     /// Without the extension.
     pub value: Vec<u8>,
@@ -130,7 +130,8 @@ fn limited(
             return Ok(found);
         }
         value.clear();
-        terms = match lookup::read_terms(handle, key, &mut value)? {
+        // The first attempt has marked the entry, if the caller uses it.
+        terms = match lookup::read_terms_unmarked(handle, key, &mut value)? {
             Answer::Found(terms) => terms,
             Answer::Absent => return Ok(Answer::Absent),
             Answer::Damaged(error) => return Ok(Answer::Damaged(error)),

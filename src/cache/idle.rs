@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::cache::found::Found;
 use crate::cache::{Cache, settings, touch};
+use crate::engine::Writer;
 use crate::error::{ErrorKind, Result};
 use crate::format::life::Life;
 use crate::format::settings::Settings;
@@ -44,23 +45,41 @@ fn try_renew(cache: &Cache, key: &[u8], seen: &Found, settings: &Settings) -> Re
     if handle.options.read_only {
         return Ok(());
     }
-    let renewed = |found: &Found| renewed(found.version, found.deadline, settings, unix_millis());
-    if renewed(seen).is_none() {
+    if renewed(seen.version, seen.deadline, settings, unix_millis()).is_none() {
         return Ok(());
     }
     cache
         .cache
         .write_within(Some(Duration::ZERO), None, |writer| {
-            let found = cache.find_served(key)?;
-            let Some(found) = found.filter(|found| found.version == seen.version) else {
-                return Ok(());
-            };
-            let Some(deadline) = renewed(&found) else {
-                return Ok(());
-            };
-            let traits = found.traits;
-            touch::set(writer, handle, key, found, (Some(deadline), traits))
+            renew_found(cache, writer, key, seen.version, settings)
         })
+}
+
+/// As [`renew`], for a lookup of a batch, which has the lock.
+#[cold]
+pub(super) fn renew_in_batch(cache: &Cache, writer: &mut Writer<'_>, key: &[u8], seen: &Found) {
+    let renewed = settings::read(cache.cache.handle())
+        .and_then(|settings| renew_found(cache, writer, key, seen.version, &settings));
+    log_failure(renewed);
+}
+
+/// Renews the deadline of an entry under the lock, if it still has this version and it is time for that.
+fn renew_found(
+    cache: &Cache,
+    writer: &mut Writer<'_>,
+    key: &[u8],
+    version: u64,
+    settings: &Settings,
+) -> Result<()> {
+    let found = cache.find_served(key)?;
+    let Some(found) = found.filter(|found| found.version == version) else {
+        return Ok(());
+    };
+    let Some(deadline) = renewed(found.version, found.deadline, settings, unix_millis()) else {
+        return Ok(());
+    };
+    let (handle, traits) = (cache.cache.handle(), found.traits);
+    touch::set(writer, handle, key, found, (Some(deadline), traits))
 }
 
 /// Returns the deadline that a use at `now` gives an entry; `None` if it was renewed a moment ago.

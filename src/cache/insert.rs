@@ -44,6 +44,11 @@ enum Deadline {
     After(Duration),
     /// In milliseconds since the Unix epoch.
     At(u64),
+    /// That of an entry that is there.
+    Kept {
+        deadline: Option<u64>,
+        is_idle: bool,
+    },
 }
 
 impl InsertOptions {
@@ -137,6 +142,15 @@ impl InsertOptions {
         self
     }
 
+    /// Returns the options of an entry that is there; the deadline is in milliseconds since the Unix epoch.
+    pub(super) fn kept(deadline: Option<u64>, is_idle: bool, extension: Extension) -> Self {
+        let deadline = Deadline::Kept { deadline, is_idle };
+        Self {
+            deadline,
+            extension,
+        }
+    }
+
     /// Returns what is stored with the entry, if it is inserted now, under the defaults of the cache.
     pub(super) fn terms(&self, settings: &Settings) -> Terms {
         let (deadline, traits) = match self.deadline {
@@ -144,6 +158,10 @@ impl InsertOptions {
             Deadline::Never => (None, Traits::NONE),
             Deadline::After(ttl) => (after(millis(ttl), settings.jitter), Traits::NONE),
             Deadline::At(at) => (within_reach(at), Traits::NONE),
+            Deadline::Kept { deadline, is_idle } => {
+                let traits = if is_idle { Traits::IDLE } else { Traits::NONE };
+                (deadline, traits)
+            }
         };
         Terms {
             deadline,

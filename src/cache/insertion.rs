@@ -17,6 +17,18 @@ pub(super) fn terms(writer: &Writer<'_>, options: &InsertOptions) -> Result<Term
     }
 }
 
+/// Inserts a value with what its options say.
+pub(super) fn insert(
+    cache: &Cache,
+    writer: &mut Writer<'_>,
+    key: &[u8],
+    stored: &[u8],
+    options: &InsertOptions,
+) -> Result<Version> {
+    let terms = terms(writer, options)?;
+    put(cache, writer, key, stored, terms)
+}
+
 /// Inserts an entry, counts it, and notes what it replaces.
 pub(super) fn put(
     cache: &Cache,

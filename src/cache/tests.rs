@@ -2,6 +2,7 @@
 
 mod cleaning;
 mod damage;
+mod decisions;
 mod groups;
 mod keys;
 mod long_values;
@@ -71,6 +72,16 @@ fn assert_close(left: Option<Duration>, expected: Duration) {
     let left = left.expect("a deadline");
     let minute = Duration::from_secs(60);
     assert!(left <= expected && expected - left < minute, "{left:?}");
+}
+
+/// Returns the mark of an entry: how often it counts as used.
+fn mark(cache: &Cache, key: &[u8]) -> u8 {
+    let generation = cache.cache.handle().generation.load_full();
+    let hash = generation.hasher.hash(key);
+    let located = generation.table.locate(generation.header().poll(), hash);
+    let region = located.unwrap().region;
+    let (index, ..) = region.probe(hash).next().unwrap();
+    region.mark(index)
 }
 
 #[test]

@@ -14,9 +14,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::cache::compute::Obtain;
-use crate::cache::{Cache, CacheEntry, ComputeError, ComputeOptions, InsertOptions, Obtained};
+use crate::cache::{
+    Cache, CacheEntry, ComputeError, ComputeOptions, InsertOptions, Obtained, calls,
+};
 use crate::codec::Format;
-use crate::engine::Version;
+use crate::engine::{Update, Version};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Relaxed;
 use crate::sync::count::Count;
@@ -180,6 +182,23 @@ impl<V: Serialize> TypedCache<V> {
         self.cache.add(key, self.stored(value)?, options)
     }
 
+    /// Stores a value if the key's entry has the version `seen`, as [`Cache::insert_if`].
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ErrorKind::Encode`] if the format cannot express the value, and the errors of
+    /// [`Cache::insert_if`].
+    pub fn insert_if(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: &V,
+        seen: Version,
+        options: &InsertOptions,
+    ) -> Result<Option<Version>> {
+        self.cache
+            .insert_if(key, self.stored(value)?, seen, options)
+    }
+
     /// Returns the bytes that are stored for a value: for [`CacheWriter`](crate::CacheWriter), and for
     /// programs that encode in one thread and store in another, by [`Cache::insert_with`].
     ///
@@ -202,6 +221,17 @@ impl<V: DeserializeOwned> TypedCache<V> {
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<V>> {
         let stored = self.cache.get(key)?;
         Ok(stored.and_then(|stored| self.decoded(&stored)))
+    }
+
+    /// Returns the value of a key without using the entry, as [`Cache::peek`]: a value that does not decode
+    /// is not counted either.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Cache::peek`].
+    pub fn peek(&self, key: impl AsRef<[u8]>) -> Result<Option<V>> {
+        let stored = self.cache.peek(key)?;
+        Ok(stored.and_then(|stored| self.decode(&stored)))
     }
 
     /// Returns the value of a key and lets it live until `ttl` from now, as [`Cache::get_and_renew`]. A
@@ -233,6 +263,31 @@ impl<V: DeserializeOwned> TypedCache<V> {
     {
         let replaced = self.cache.swap(key, self.stored(value)?, options)?;
         Ok(replaced.and_then(|stored| self.decoded(&stored)))
+    }
+
+    /// Decides under the lock what becomes of an entry, as [`Cache::update`]. `decide` gets the entry, and
+    /// its value if it is not negative and decodes, as [`entry`](Self::entry) returns them.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ErrorKind::Encode`] if the format cannot express the value, and the errors of
+    /// [`Cache::update`]. The entry is unchanged then.
+    pub fn update(
+        &self,
+        key: impl AsRef<[u8]>,
+        decide: impl FnOnce(Option<(Option<V>, &CacheEntry)>) -> Update<(V, InsertOptions)>,
+    ) -> Result<Option<Version>>
+    where
+        V: Serialize,
+    {
+        self.cache.try_update(key.as_ref(), |entry| {
+            let seen = entry.map(|entry| (self.value_of(entry), entry));
+            Ok(match decide(seen) {
+                Update::Put((value, options)) => Update::Put((self.stored(&value)?, options)),
+                Update::Delete => Update::Delete,
+                Update::Keep => Update::Keep,
+            })
+        })
     }
 
     /// Removes the entry of a key and returns its value, as [`Cache::take`]: `None` if there was no fresh
@@ -298,7 +353,7 @@ impl<V: DeserializeOwned> TypedCache<V> {
         let misread = Count::new(0);
         let f = || self.with_encoding(f().map_err(Failure::Computation)?);
         let read = |stored: &[u8]| self.read(stored, &misread);
-        let reply = (self.cache).obtain_read(key.as_ref(), &options.into(), read, f);
+        let reply = calls::obtain_read(&self.cache, key.as_ref(), &options.into(), read, f);
         self.end_call(reply, &misread)
     }
 
@@ -324,9 +379,8 @@ impl<V: DeserializeOwned> TypedCache<V> {
         let misread = Count::new(0);
         let f = || async { self.with_encoding(f().await.map_err(Failure::Computation)?) };
         let read = |stored: &[u8]| self.read(stored, &misread);
-        let reply = (self.cache)
-            .obtain_read_async(key.as_ref(), &options, read, sleep, f)
-            .await;
+        let reply =
+            calls::obtain_read_async(&self.cache, key.as_ref(), &options, read, sleep, f).await;
         self.end_call(reply, &misread)
     }
 
@@ -386,13 +440,15 @@ impl<V: DeserializeOwned> TypedCache<V> {
     /// Returns the errors of [`Cache::entry`].
     pub fn entry(&self, key: impl AsRef<[u8]>) -> Result<Option<(Option<V>, CacheEntry)>> {
         let found = self.cache.entry(key)?;
-        Ok(found.map(|entry| {
-            let value = match entry.is_negative() {
-                true => None,
-                false => self.decoded(entry.value()),
-            };
-            (value, entry)
-        }))
+        Ok(found.map(|entry| (self.value_of(&entry), entry)))
+    }
+
+    /// Returns the value of an entry; none if it is negative or does not decode.
+    fn value_of(&self, entry: &CacheEntry) -> Option<V> {
+        match entry.is_negative() {
+            true => None,
+            false => self.decoded(entry.value()),
+        }
     }
 
     fn decode(&self, stored: &[u8]) -> Option<V> {

@@ -39,7 +39,8 @@ impl Entry {
 }
 
 /// What becomes of an entry: the answer of an [`update`](crate::MmapCache::update) closure. In a
-/// dictionary, what becomes of an item with a value of another type than bytes.
+/// dictionary, what becomes of an item with a value of another type than bytes; in a
+/// [`Cache`](crate::Cache::update) a value comes with its options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Update<T = Vec<u8>> {
     /// Stores this value.

@@ -106,6 +106,7 @@ const DICTIONARIES: &[Role] = &[
 
 const HANDLES: &[Role] = &[
     ("counts in a child", caches::counts_in_a_child),
+    ("inherits a batch", caches::inherits_a_batch),
     ("uses a handle", handles::uses_a_handle),
     ("forks twice", handles::forks_twice),
     ("drops a handle", handles::drops_a_handle),

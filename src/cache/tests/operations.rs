@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{HOUR, assert_close, expired, place, ttl};
+use super::{HOUR, assert_close, expired, mark, place, ttl};
 use crate::cache::{Cache, ComputeOptions, InsertOptions};
 use crate::error::ErrorKind;
 
@@ -277,16 +277,6 @@ fn batches_hold_the_lock() {
     assert_close(other.entry("hour").unwrap().unwrap().remaining(), HOUR);
     assert!(other.insert("new", "2").is_ok());
     assert_eq!(cache.len_with_expired(), 3);
-}
-
-/// Returns the mark of an entry: how often it counts as used.
-fn mark(cache: &Cache, key: &[u8]) -> u8 {
-    let generation = cache.cache.handle().generation.load_full();
-    let hash = generation.hasher.hash(key);
-    let located = generation.table.locate(generation.header().poll(), hash);
-    let region = located.unwrap().region;
-    let (index, ..) = region.probe(hash).next().unwrap();
-    region.mark(index)
 }
 
 // Otherwise a listing would make all entries look used, and eviction would know nothing.

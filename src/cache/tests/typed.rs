@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{HOUR, assert_close, place, ttl};
 use crate::cache::{Cache, ComputeError, InsertOptions, Obtained, Origin, TypedCache};
 use crate::codec::Format;
+use crate::engine::Update;
 use crate::error::ErrorKind;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -310,4 +311,62 @@ fn waiters_decode_what_they_get() {
         other.join().unwrap()
     });
     assert_eq!(origins.value, "text");
+}
+
+#[test]
+fn updates_decide_on_decoded_values() {
+    let (_dir, path) = place();
+    let cache = Arc::new(Cache::open(&path).unwrap());
+    let pages = on::<Page>(&cache, Format::Json);
+    let seen = pages.insert_with("page", &page(), &ttl(HOUR)).unwrap();
+    let stored = pages.update("page", |found| {
+        let (value, entry) = found.unwrap();
+        assert_eq!(entry.version(), seen);
+        let mut value = value.unwrap();
+        value.words.push(7);
+        Update::Put((value, entry.insert_options()))
+    });
+    let (value, entry) = pages.entry("page").unwrap().unwrap();
+    assert_eq!(value.unwrap().words, [1, 2, u32::MAX, 7]);
+    assert_eq!(Some(entry.version()), stored.unwrap());
+    assert_close(entry.remaining(), HOUR);
+    assert_eq!(
+        pages.insert_if("page", &page(), seen, &ttl(HOUR)).unwrap(),
+        None
+    );
+    let exchanged = pages.insert_if("page", &page(), entry.version(), &ttl(HOUR));
+    assert!(exchanged.unwrap().is_some());
+    assert_eq!(pages.peek("page").unwrap(), Some(page()));
+    // What does not decode is no value, and there all the same.
+    cache.insert("page", "{").unwrap();
+    assert_eq!((pages.peek("page").unwrap(), pages.undecoded()), (None, 0));
+    let removed = pages.update("page", |found| {
+        assert!(found.unwrap().0.is_none());
+        Update::Delete
+    });
+    assert_eq!((removed.unwrap(), pages.undecoded()), (None, 1));
+    assert_eq!(cache.get("page").unwrap(), None);
+    let absent = pages.update("page", |found| {
+        assert!(found.is_none());
+        Update::Keep
+    });
+    assert_eq!(absent.unwrap(), None);
+}
+
+// The decision had been made; the entry stays as it was.
+#[test]
+fn inexpressible_updates_change_nothing() {
+    let (_dir, path) = place();
+    let numbers = TypedCache::<f64>::open(&path).unwrap();
+    let seen = numbers.insert("key", &1.5).unwrap();
+    let infinite = || Update::Put((f64::NAN, ttl(HOUR)));
+    let refused = numbers.update("key", |_| infinite()).unwrap_err();
+    assert!(matches!(refused.kind(), ErrorKind::Encode { .. }));
+    let refused = numbers.insert_if("key", &f64::NAN, seen, &ttl(HOUR));
+    assert!(matches!(
+        refused.unwrap_err().kind(),
+        ErrorKind::Encode { .. }
+    ));
+    let (value, entry) = numbers.entry("key").unwrap().unwrap();
+    assert_eq!((value, entry.version()), (Some(1.5), seen));
 }

@@ -166,6 +166,11 @@ impl<'a> Writer<'a> {
         lookup::entry(self.session.handle, key)
     }
 
+    /// Refuses a forked child, which does not have the lock.
+    pub(crate) fn refuse_forked(&self) -> Result<()> {
+        self.session.refuse_forked()
+    }
+
     /// As [`Writer::entry`], but a damaged entry counts as absent: it may be overwritten.
     fn entry_or_damaged(&self, key: &[u8]) -> Result<Option<Entry>> {
         match self.entry_of_bytes(key) {
