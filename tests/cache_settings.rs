@@ -644,3 +644,23 @@ fn metrics_have_names_and_values() {
     }
     assert!(metrics.chunk_by(|a, b| a.name == b.name).count() == 8);
 }
+
+#[test]
+fn cloned_builder_opens_more_handles() {
+    let (_dir, path) = place();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let list = Arc::clone(&heard);
+    let builder = Cache::builder(&path)
+        .max_entries(50)
+        .on_removal(move |key, _, _| list.lock().unwrap().push(key.to_vec()));
+    let first = builder.clone().open().unwrap();
+    drop(Cache::builder(&path).max_entries(None).open().unwrap());
+    assert_eq!(first.settings().unwrap().max_entries, None);
+    let second = builder.open().unwrap();
+    assert_eq!(first.settings().unwrap().max_entries, Some(50));
+    for (cache, key) in [(&first, "1"), (&second, "2")] {
+        cache.insert(key, "value").unwrap();
+        cache.remove(key).unwrap();
+    }
+    assert_eq!(*heard.lock().unwrap(), [b"1", b"2"]);
+}

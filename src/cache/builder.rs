@@ -51,6 +51,9 @@ const LEAST_SEGMENT_BYTES: u64 = 64 << 10;
 /// assert_eq!(cache.settings()?.max_bytes, None);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// A clone opens another handle with the same limits and options. The handles share the callback.
+#[derive(Clone)]
 #[must_use = "a builder does nothing until `open`"]
 pub struct CacheBuilder {
     path: PathBuf,

@@ -3,6 +3,7 @@
 //! May call `engine` and everything below it.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use crate::engine::handle::Handle;
 use crate::engine::removals::RemovalCause;
@@ -18,8 +19,9 @@ thread_local! {
 
 type Callback = dyn Fn(&[u8], RemovalCause, u64) + Send + Sync;
 
-/// A callback of the user.
-pub(super) struct OnRemoval(Box<Callback>);
+/// A callback of the user. The caches of one builder share it.
+#[derive(Clone)]
+pub(super) struct OnRemoval(Arc<Callback>);
 
 /// Ends the calls, after a panic of the callback too.
 struct Calling(usize);
@@ -32,7 +34,7 @@ impl Drop for Calling {
 
 impl OnRemoval {
     pub(super) fn new(callback: impl Fn(&[u8], RemovalCause, u64) + Send + Sync + 'static) -> Self {
-        Self(Box::new(callback))
+        Self(Arc::new(callback))
     }
 
     /// Reports the removals that were noted. Does nothing if this thread is in the callback: it goes on
