@@ -1,0 +1,172 @@
+//! The open files of a store: `cache` with the entries, and `meta` with what is known about them.
+//!
+//! Entries may expire or be evicted; what is in `meta` stays: settings, the ends of queues, the order of
+//! an `Index`, the undo log of a transaction. Who writes to `meta` holds the writer lock of `cache`.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use mmapcache::{Cache, CacheWriter, Error, ErrorKind, Eviction, MmapCache, Options, Result};
+
+use crate::store::{undo, upkeep};
+
+/// The longest wait of the engine without a look at the signals.
+const PIECE: Duration = Duration::from_millis(200);
+/// Share of the bound that the engine refuses a larger record than.
+const LARGE: u64 = 16;
+
+/// The two files, and what this handle knows of the settings.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub data: Cache,
+    pub meta: MmapCache,
+    /// How long calls wait for another writer.
+    pub timeout: Duration,
+    /// Tells whether the ends of queues were stored after the last recovery of the files: a power loss may
+    /// have left them older or newer than the entries.
+    pub epoch: u64,
+    pub flags: Flags,
+    /// Lookups that this handle has counted and not added to `meta`.
+    pub hits: AtomicU64,
+    pub misses: AtomicU64,
+    /// The process that opened the files: a forked one has the counts of its parent, and adds them to
+    /// nothing.
+    process: u32,
+}
+
+/// Settings, as they are when this handle looks at them.
+#[derive(Debug, Default)]
+pub(super) struct Flags {
+    /// Whether lookups are counted.
+    pub counts: AtomicBool,
+    /// Whether expired entries stay until they are culled.
+    pub parks: AtomicBool,
+    /// Whether there may be entries that stay, and this handle culls them.
+    pub has_parked: AtomicBool,
+    /// When the first of them expires, seconds since the epoch as bits of an `f64`.
+    pub parked_until: AtomicU64,
+    /// Whether `meta` has the order of the keys.
+    pub is_ordered: AtomicBool,
+    /// Whether all keys are those of the queue without a prefix, unless `meta` says otherwise.
+    pub is_queue: AtomicBool,
+    /// Values of at least so many bytes are opened as files.
+    pub file_bytes: AtomicUsize,
+    /// The bound of the entries; 0 is none.
+    pub max_bytes: AtomicU64,
+}
+
+impl Open {
+    /// Opens the files in a directory, which exists.
+    pub(super) fn new(directory: &Path, timeout: Duration) -> Result<Arc<Self>> {
+        let options = engine_options(timeout);
+        let data = Cache::open_with(directory.join("cache"), &options)?;
+        let meta = MmapCache::open(directory.join("meta"))?;
+        let recoveries = data.stats()?.files.recoveries;
+        let epoch = (recoveries << 32).wrapping_add(meta.stats()?.recoveries);
+        let open = Arc::new(Self {
+            data,
+            meta,
+            timeout,
+            epoch,
+            flags: Flags::default(),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+            process: std::process::id(),
+        });
+        // A process was killed in a transaction, or is in one: then the next write finds it.
+        if undo::is_pending(&open)? {
+            match open.acquire() {
+                Err(error) if is_locked(&error) => {}
+                acquired => drop(acquired?),
+            }
+        }
+        Ok(open)
+    }
+
+    /// Takes the writer lock, and rolls back the transaction of a process that was killed.
+    pub(super) fn acquire(&self) -> Result<CacheWriter<'_>> {
+        let mut writer = self.data.writer()?;
+        if undo::is_pending(self)? {
+            undo::roll_back(self, &mut writer)?;
+        }
+        Ok(writer)
+    }
+
+    /// Sets how many bytes the entries may take, and which of them go first.
+    pub(super) fn bound(&self, max_bytes: Option<u64>, eviction: Eviction) -> Result<()> {
+        self.flags.max_bytes.store(max_bytes.unwrap_or(0), Relaxed);
+        self.set_bound(max_bytes, eviction)
+    }
+
+    fn set_bound(&self, max_bytes: Option<u64>, eviction: Eviction) -> Result<()> {
+        let now = self.data.settings()?;
+        if (now.max_bytes, now.eviction) == (max_bytes, eviction) {
+            return Ok(());
+        }
+        // Settings are set by opening.
+        let builder = Cache::builder(self.data.path())
+            .options(&engine_options(self.timeout))
+            .max_bytes(max_bytes)
+            .eviction(eviction);
+        drop(builder.open()?);
+        Ok(())
+    }
+
+    /// Returns whether the engine would refuse a record for its share of the bound.
+    pub(super) fn is_large(&self, bytes: usize) -> bool {
+        let bound = self.flags.max_bytes.load(Relaxed);
+        bound > 0 && bytes as u64 + 1024 > bound / LARGE
+    }
+
+    /// Calls `f` while the entries have no bound, and evicts what is too much then.
+    ///
+    /// diskcache takes a value of any size, and makes room for it afterwards; so do we.
+    pub(super) fn unbound<T>(&self, mut f: impl FnMut() -> Result<T>) -> Result<T> {
+        const ATTEMPTS: u32 = 8;
+        let bound = self.flags.max_bytes.load(Relaxed);
+        let eviction = self.data.settings()?.eviction;
+        let mut attempts = 0;
+        let done = loop {
+            self.set_bound(None, eviction)?;
+            let done = f();
+            attempts += 1;
+            // Another process may have set the bound in between, after a large value of its own.
+            let is_refused = matches!(&done, Err(error) if is_too_large(error));
+            if !is_refused || attempts == ATTEMPTS {
+                break done;
+            }
+        };
+        self.set_bound(Some(bound), eviction)?;
+        if done.is_ok() {
+            upkeep::evict_by_steps(self, bound)?;
+        }
+        done
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let has_counted = self.hits.load(Relaxed) + self.misses.load(Relaxed) > 0;
+        if has_counted && self.process == std::process::id() {
+            // Counts that cannot be stored are lost, as those of a killed process.
+            let _ = upkeep::statistics(self, false);
+        }
+    }
+}
+
+fn engine_options(timeout: Duration) -> Options {
+    let mut options = Options::new();
+    options.lock_timeout(Some(timeout.min(PIECE)));
+    options
+}
+
+/// Returns whether another writer holds the lock.
+pub(super) fn is_locked(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Locked { .. })
+}
+
+fn is_too_large(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::ValueTooLarge { .. })
+}
