@@ -128,7 +128,7 @@ def test_no_seconds_mean_for_ever(driver: ModuleType, tmp_path: Path, none: int 
     assert found is not None and found.expires_at is None
 
 
-def test_negative_seconds_remove(driver: ModuleType, tmp_path: Path) -> None:
+def test_negative_seconds_expire_at_once(driver: ModuleType, tmp_path: Path) -> None:
     driver.store("bank", "key", 1, str(tmp_path))
     driver.store("bank", "key", 2, str(tmp_path), expires=-5)
     assert driver.contains("bank", "key", str(tmp_path)) is False
@@ -196,6 +196,16 @@ def test_clean_expired_keeps_the_rest(driver: ModuleType, tmp_path: Path) -> Non
     assert slots(salt.banks(cachedir), "tokens") == 2
     # What is left: the two keys with their places and members, the bank with its own, two tables.
     assert salt.banks(cachedir).cache().len_with_expired() == 10
+
+
+def test_clean_expired_frees_other_banks(driver: ModuleType, tmp_path: Path) -> None:
+    cachedir = str(tmp_path)
+    for number in range(200):
+        driver.store("other", f"k{number}", number, cachedir, expires=0.2)
+    time.sleep(0.3)
+    driver.clean_expired("tokens", cachedir)
+    # The members of the other bank, its place, and two tables; not the keys and their places.
+    assert salt.banks(cachedir).cache().len_with_expired() <= 200 + 4
 
 
 # Names.
@@ -451,6 +461,30 @@ def test_kills_leave_a_correct_tree(tmp_path: Path) -> None:
     _check_tree(banks, 0)
 
 
+@pytest.mark.parametrize("changes", [1, 2, 3])
+def test_listing_that_was_overtaken_repeats(
+    banks: Banks, monkeypatch: pytest.MonkeyPatch, changes: int
+) -> None:
+    # The reader has seen the first slots when a removal moves the last member to one of them.
+    for number in range(10):
+        banks.store("bank", f"k{number}", b"1")
+    other, read, left = Banks(banks.path), _banks._get_sound, changes
+
+    def overtaken(cache: Any, keys: list[bytes]) -> Any:
+        nonlocal left
+        values = read(cache, keys)
+        if left and keys and keys[0].endswith(_banks._SLOT.pack(4)):
+            left -= 1
+            assert other.remove("bank", f"k{left}")
+        return values
+
+    monkeypatch.setattr(_banks, "_SLOTS_PER_READ", 1)
+    monkeypatch.setattr(_banks, "_get_sound", overtaken)
+    expected = [f"k{number}" for number in range(10) if number >= changes]
+    assert names(banks, "bank") == expected
+    assert left == 0
+
+
 def _add_and_remove_others(path: str, stop: Any) -> None:
     banks = Banks(path)
     number = 0
@@ -523,6 +557,17 @@ def test_damaged_tables_are_made_again(
     assert found is not None and found.expires_at is not None
     assert banks.remove("bank", "a")
     assert names(banks, "bank") == ["b", "sub"]
+
+
+def test_damaged_place_without_key_is_replaced(banks: Banks, tmp_path: Path) -> None:
+    banks.store("bank", "a", b"a value that is long enough")
+    banks.store("bank", "b", b"2")
+    _damage(tmp_path, b"long enough")
+    _damage(tmp_path, b"kbank/a")
+    banks.store("bank", "a", b"1")
+    assert names(banks, "bank") == ["a", "b"]
+    assert banks.remove("bank", "a")
+    assert names(banks, "bank") == ["b"]
 
 
 def test_damaged_value_is_absent(driver: ModuleType, tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def _rebuilds(
     """Makes a method that finds a damaged table rebuild all tables, and do its work then."""
 
     @wraps(method)
-    def with_sound_tables(self: Banks, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    def with_sound_tables(self: Banks, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         try:
             return method(self, *args, **kwargs)
         except CorruptionError as error:

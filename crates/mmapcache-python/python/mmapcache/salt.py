@@ -70,14 +70,16 @@ def banks(cachedir: str) -> Banks:
 def encode(data: Any) -> bytes:
     """Returns data as the driver stores it; raises ``SaltCacheError`` for what has no encoding."""
     try:
-        return bytes((_PLAIN,)) + msgpack.packb(data, use_bin_type=True)
+        packed: bytes = msgpack.packb(data, use_bin_type=True)
+        return bytes((_PLAIN,)) + packed
     except (TypeError, ValueError, OverflowError):
         pass
     try:
         # Several times slower, so it gets only what plain msgpack refuses.
         import salt.payload
 
-        return bytes((_PAYLOAD,)) + salt.payload.dumps(data, use_bin_type=True)
+        packed = salt.payload.dumps(data, use_bin_type=True)
+        return bytes((_PAYLOAD,)) + packed
     except Exception as error:
         raise _error(f"the data cannot be encoded: {error}") from error
 
@@ -128,7 +130,8 @@ def _error(text: str) -> Exception:
     except ImportError:
         # The migration runs without Salt.
         return ValueError(text)
-    return SaltCacheError(text)
+    error: Exception = SaltCacheError(text)
+    return error
 
 
 def _raises_salt_errors(function: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -158,15 +161,11 @@ def get_storage_id(kwargs: dict[str, Any]) -> tuple[str, str]:
 def store(bank: str, key: str, data: Any, cachedir: str, expires: float | None = None) -> None:
     """Stores data under a key of a bank, for ``expires`` seconds; None and 0 mean for ever.
 
-    A negative number of seconds removes the key: its deadline has passed.
+    With a negative number of seconds the key has expired at once.
     """
-    where = banks(cachedir)
-    if expires is not None and expires < 0:
-        where.remove(bank, key)
-        return
     # The engine stores milliseconds.
     expires_at = round(time.time() + expires, 3) if expires else None
-    where.store(bank, key, encode(data), expires_at=expires_at)
+    banks(cachedir).store(bank, key, encode(data), expires_at=expires_at)
 
 
 @_raises_salt_errors
