@@ -1,13 +1,17 @@
 //! [`Store`], the native part of `mmapcache.diskcache`: entries with the meaning that diskcache gives them.
 //!
 //! Table of contents. `open` has the files; `key` and `value` say how objects are stored, with `codec`
-//! for those that have no form here. A call changes entries by `transaction`, which finds the lock;
-//! `change` is what it does there, with `undo` in a transaction. `entries`, `queue` and `order` are the
-//! operations, `scan` those that read all entries.
+//! for those that have no form here. `calls` is what the methods do, from `arguments` to an `answer`. They
+//! change entries by `transaction`, which finds the lock; `change` is what they do there, with `undo` in a
+//! transaction. `entries`, `queue` and `order` are the operations, `scan` and `upkeep` those that read all
+//! entries.
 //!
 //! Lookups keep the interpreter: they take no lock and 0.3 us if the entry is in memory, and a thread that
 //! releases the interpreter waits up to 5 ms for it beside one that computes.
 
+mod answer;
+mod arguments;
+mod calls;
 mod change;
 mod codec;
 mod entries;
@@ -22,31 +26,27 @@ mod upkeep;
 mod value;
 
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use mmapcache::Eviction;
-use pyo3::exceptions::{PyKeyError, PyOverflowError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PyTuple};
 
 use crate::errors;
+use crate::store::answer::Wanted;
+use crate::store::arguments::{
+    Given, Life, Optional, SetOptions, clock, item_name, missing, or_pair, side_of,
+};
 use crate::store::change::Found;
 use crate::store::codec::Codec;
-use crate::store::entries::Sum;
 use crate::store::key::Key;
 use crate::store::open::Open;
-use crate::store::queue::Side;
-use crate::store::value::{Number, Stored, Terms};
-
-/// A clock that differs from the system's by more than this is one that a test set.
-const CLOCK_DIFFERENCE: f64 = 1.0;
-
-/// How long opening waits for another writer, whatever the timeout of the store: as diskcache.
-const OPENING: Duration = Duration::from_secs(60);
+use crate::store::value::{Number, Stored};
 
 /// How a store is opened, and opened again after it was closed.
 struct Setup {
@@ -76,367 +76,6 @@ pub(crate) struct Store {
     settings: Mutex<Option<Settings>>,
     open: ArcSwapOption<Open>,
 }
-
-/// What a lookup found.
-struct Answer<'py> {
-    value: Bound<'py, PyAny>,
-    expire: Option<f64>,
-    tag: Option<Bound<'py, PyAny>>,
-}
-
-/// Which fields a caller asked for beside the value.
-#[derive(Clone, Copy)]
-struct Wanted {
-    expire: bool,
-    tag: bool,
-}
-
-impl Wanted {
-    /// Returns the value alone, or a tuple with the fields.
-    fn of<'py>(
-        self,
-        py: Python<'py>,
-        value: Bound<'py, PyAny>,
-        expire: Option<f64>,
-        tag: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        Ok(match (self.expire, self.tag) {
-            (false, false) => value,
-            (true, false) => (value, expire).into_pyobject(py)?.into_any(),
-            (false, true) => (value, tag).into_pyobject(py)?.into_any(),
-            (true, true) => (value, expire, tag).into_pyobject(py)?.into_any(),
-        })
-    }
-
-    fn answer<'py>(
-        self,
-        py: Python<'py>,
-        answer: Option<Answer<'py>>,
-        default: Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        match answer {
-            None => self.of(py, default, None, None),
-            Some(answer) => self.of(py, answer.value, answer.expire, answer.tag),
-        }
-    }
-}
-
-impl Store {
-    fn setup(&self, py: Python<'_>) -> PyResult<&Setup> {
-        self.setup.get(py).ok_or_else(not_initialised)
-    }
-
-    #[inline]
-    fn codec(&self, py: Python<'_>) -> PyResult<&Codec> {
-        self.codec.get(py).ok_or_else(not_initialised)
-    }
-
-    /// Returns the open files; opens them if they were closed.
-    #[inline]
-    fn open(&self, py: Python<'_>) -> PyResult<Arc<Open>> {
-        match self.open.load_full() {
-            Some(open) => Ok(open),
-            None => self.open_again(py),
-        }
-    }
-
-    #[cold]
-    fn open_again(&self, py: Python<'_>) -> PyResult<Arc<Open>> {
-        let setup = self.setup(py)?;
-        let settings = *self.settings();
-        let opened = transaction::wait_for(py, Some(OPENING), || {
-            let open = Open::new(&setup.directory, setup.timeout)?;
-            if let Some(settings) = settings {
-                upkeep::configure(&open, settings)?;
-            }
-            Ok(open)
-        })?;
-        // Another thread may have opened them since: all use the same, for its transactions.
-        let none = None::<Arc<Open>>;
-        let before = self.open.compare_and_swap(&none, Some(Arc::clone(&opened)));
-        Ok(arc_swap::Guard::into_inner(before).unwrap_or(opened))
-    }
-
-    /// Returns the settings; `None` until the first `_configure`.
-    fn settings(&self) -> MutexGuard<'_, Option<Settings>> {
-        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Finds a fresh entry. `file` as in `Stored::decode`.
-    #[inline]
-    fn find<'py>(
-        &self,
-        py: Python<'py>,
-        key: &Bound<'py, PyAny>,
-        file: bool,
-        wants_tag: bool,
-    ) -> PyResult<Option<Answer<'py>>> {
-        let open = self.open(py)?;
-        let codec = self.codec(py)?;
-        let key = Key::of(key, codec)?;
-        let value = open.data.get(key.engine());
-        let Some(value) = value.map_err(|error| errors::to_python(py, error))? else {
-            return Ok(None);
-        };
-        let stored = Stored::split(&value).ok_or_else(value::unreadable)?;
-        if key.whole() != stored.key && key.whole().is_some() {
-            return Ok(None);
-        }
-        if let Some(expire) = stored.expire
-            && expire <= clock(py)?
-        {
-            return Ok(None);
-        }
-        let file = file.then(|| open.flags.file_bytes.load(Relaxed));
-        self.answer(py, &stored, file, wants_tag).map(Some)
-    }
-
-    fn answer<'py>(
-        &self,
-        py: Python<'py>,
-        stored: &Stored<'_>,
-        file: Option<usize>,
-        wants_tag: bool,
-    ) -> PyResult<Answer<'py>> {
-        let codec = self.codec(py)?;
-        let tag = stored.tag.filter(|_| wants_tag);
-        Ok(Answer {
-            value: stored.decode(py, file, codec)?,
-            expire: stored.expire,
-            tag: tag.map(|tag| key::decode_tag(py, tag, codec)).transpose()?,
-        })
-    }
-
-    /// Stores a value; see [`entries::set`].
-    fn store<'py>(
-        &self,
-        py: Python<'py>,
-        (key, value): (&Bound<'py, PyAny>, &Bound<'py, PyAny>),
-        options: &SetOptions<'py>,
-        adds: bool,
-    ) -> PyResult<bool> {
-        let open = self.open(py)?;
-        let codec = self.codec(py)?;
-        let caller_key = key;
-        let key = Key::of(key, codec)?;
-        let tag = options.tag(codec)?;
-        let mut life = Life::new(py, &open, options.expire.as_ref())?;
-        if adds {
-            life.now = clock(py)?;
-        }
-        let terms = life.terms(tag.as_deref());
-        let read = options.read;
-        let mut bytes = value::encode(value, read, Some(caller_key), &key, &terms, codec)?;
-        let now = life.now;
-        let is_parked = terms.is_parked;
-        let large = open.is_large(bytes.len());
-        upkeep::write_of_size(py, &open, options.retry, large, |change| {
-            if is_parked {
-                entries::note_parked(change)?;
-            }
-            entries::set(change, &key, &mut bytes, adds, now)
-        })
-    }
-
-    /// Returns the item that a queue has at one side, and removes it if asked to.
-    fn item<'py>(
-        &self,
-        py: Python<'py>,
-        prefix: Option<&str>,
-        side: &str,
-        (removes, retry, wants_tag): (bool, bool, bool),
-    ) -> PyResult<Option<Answer<'py>>> {
-        let open = self.open(py)?;
-        let side = side_of(side)?;
-        loop {
-            let now = clock(py)?;
-            let found = transaction::write(py, &open, retry, |change| {
-                queue::peek(change, prefix, side, now)
-            })?;
-            let Some((number, found)) = found else {
-                return Ok(None);
-            };
-            let mut answer = self.answer_found(py, &found, wants_tag)?;
-            let name = item_name(py, prefix, number)?;
-            answer.value = PyTuple::new(py, [name, answer.value])?.into_any();
-            // Removed when it is decoded: an item that cannot be is not lost.
-            let key = Key::of_item(prefix, number);
-            if !removes {
-                return Ok(Some(answer));
-            }
-            let version = found.version;
-            let is_pulled = transaction::write(py, &open, retry, |change| {
-                let is_pulled = entries::delete(change, &key, Some(version), f64::NEG_INFINITY)?;
-                if is_pulled {
-                    queue::pulled(change, prefix, number)?;
-                }
-                Ok(is_pulled)
-            })?;
-            if is_pulled {
-                return Ok(Some(answer));
-            }
-        }
-    }
-
-    fn answer_found<'py>(
-        &self,
-        py: Python<'py>,
-        found: &Found,
-        wants_tag: bool,
-    ) -> PyResult<Answer<'py>> {
-        let stored = found.stored().ok_or_else(value::unreadable)?;
-        self.answer(py, &stored, None, wants_tag)
-    }
-
-    /// Removes an entry if it still is the one that was seen.
-    fn remove_seen(
-        &self,
-        py: Python<'_>,
-        open: &Arc<Open>,
-        key: &Key,
-        seen: &Found,
-        retry: bool,
-    ) -> PyResult<bool> {
-        let version = seen.version;
-        transaction::write(py, open, retry, |change| {
-            entries::delete(change, key, Some(version), f64::NEG_INFINITY)
-        })
-    }
-}
-
-/// The arguments that `set` and `add` share.
-struct SetOptions<'py> {
-    expire: Option<Bound<'py, PyAny>>,
-    read: bool,
-    tag: Option<Bound<'py, PyAny>>,
-    retry: bool,
-}
-
-impl SetOptions<'_> {
-    fn tag(&self, codec: &Codec) -> PyResult<Option<Vec<u8>>> {
-        let tag = self.tag.as_ref();
-        tag.map(|tag| key::encode_tag(tag, codec)).transpose()
-    }
-}
-
-/// The life of an entry that is stored now.
-#[derive(Clone, Copy)]
-struct Life {
-    now: f64,
-    expire: Option<f64>,
-    is_parked: bool,
-}
-
-impl Life {
-    fn new(py: Python<'_>, open: &Open, life: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
-        let Some(life) = life else {
-            return Ok(Self {
-                now: system_clock(),
-                expire: None,
-                is_parked: false,
-            });
-        };
-        let now = clock(py)?;
-        let expire = now + seconds(life)?;
-        if expire.is_nan() {
-            return Err(PyValueError::new_err(
-                "the time until an item expires is not a number",
-            ));
-        }
-        // The engine removes what has expired by the system's clock.
-        let is_other_clock = (now - system_clock()).abs() > CLOCK_DIFFERENCE;
-        Ok(Self {
-            now,
-            expire: Some(expire),
-            is_parked: open.flags.parks.load(Relaxed) || is_other_clock,
-        })
-    }
-
-    fn terms<'t>(&self, tag: Option<&'t [u8]>) -> Terms<'t> {
-        Terms {
-            expire: self.expire,
-            is_parked: self.is_parked,
-            tag,
-        }
-    }
-}
-
-/// Returns seconds, of a number or a `timedelta`.
-fn seconds(life: &Bound<'_, PyAny>) -> PyResult<f64> {
-    match life.extract::<f64>() {
-        Ok(seconds) => Ok(seconds),
-        Err(error) if error.is_instance_of::<PyOverflowError>(life.py()) => Ok(if life.lt(0)? {
-            f64::NEG_INFINITY
-        } else {
-            f64::INFINITY
-        }),
-        Err(error) => match life.hasattr("total_seconds")? {
-            true => life.call_method0("total_seconds")?.extract(),
-            false => Err(error),
-        },
-    }
-}
-
-/// Returns the time by `time.time`, which tests replace.
-fn clock(py: Python<'_>) -> PyResult<f64> {
-    static TIME: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let time = TIME.get_or_try_init(py, || {
-        py.import("time").map(|time| time.into_any().unbind())
-    })?;
-    time.bind(py)
-        .call_method0(pyo3::intern!(py, "time"))?
-        .extract()
-}
-
-fn system_clock() -> f64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0.0, |since| since.as_secs_f64())
-}
-
-fn side_of(side: &str) -> PyResult<Side> {
-    match side {
-        "front" => Ok(Side::Front),
-        "back" => Ok(Side::Back),
-        _ => Err(PyKeyError::new_err(side.to_owned())),
-    }
-}
-
-/// Returns the key of an item, as callers see it.
-fn item_name<'py>(
-    py: Python<'py>,
-    prefix: Option<&str>,
-    number: i64,
-) -> PyResult<Bound<'py, PyAny>> {
-    Ok(match prefix {
-        None => PyInt::new(py, number).into_any(),
-        Some(prefix) => PyString::new(py, &format!("{prefix}-{number:015}")).into_any(),
-    })
-}
-
-fn not_initialised() -> PyErr {
-    PyRuntimeError::new_err("__init__ was not called")
-}
-
-fn missing(key: &Bound<'_, PyAny>) -> PyErr {
-    PyKeyError::new_err(key.clone().unbind())
-}
-
-/// An argument for which `None` means something.
-enum Given<'py> {
-    Not,
-    Object(Bound<'py, PyAny>),
-}
-
-impl<'py> FromPyObject<'_, 'py> for Given<'py> {
-    type Error = PyErr;
-
-    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        Ok(Self::Object(object.to_owned()))
-    }
-}
-
-/// An argument that is `None` if it was not given.
-type Optional<'py> = Option<Bound<'py, PyAny>>;
 
 #[pymethods]
 impl Store {
@@ -567,10 +206,10 @@ impl Store {
         };
         let stored = Stored::split(&value).ok_or_else(value::unreadable)?;
         let is_same = key.whole().is_none() || key.whole() == stored.key;
-        Ok(is_same
-            && stored
-                .expire
-                .is_none_or(|expire| clock(py).is_ok_and(|now| expire > now)))
+        match stored.expire {
+            Some(expire) if is_same => Ok(expire > clock(py)?),
+            _ => Ok(is_same),
+        }
     }
 
     /// Stores a value under a key.
@@ -958,80 +597,5 @@ impl Store {
     /// Closes the files. The next call opens them again.
     fn close(&self, py: Python<'_>) {
         py.detach(|| self.open.store(None));
-    }
-}
-
-impl Store {
-    /// Adds to a number; `None` if Python has to.
-    fn add_to<'py>(
-        &self,
-        py: Python<'py>,
-        key: &Bound<'py, PyAny>,
-        delta: Number,
-        default: Option<Number>,
-        retry: bool,
-    ) -> PyResult<Optional<'py>> {
-        let open = self.open(py)?;
-        let codec = self.codec(py)?;
-        if codec.disk(py).is_some() {
-            return Ok(None);
-        }
-        let caller_key = key;
-        let key = Key::of(key, codec)?;
-        let now = clock(py)?;
-        let sum = transaction::write(py, &open, retry, |change| {
-            entries::add_to(change, &key, delta, default, now)
-        })?;
-        match sum {
-            Sum::Number(number) => number.into_python(py).map(Some),
-            Sum::Missing => Err(missing(caller_key)),
-            Sum::Other => Ok(None),
-        }
-    }
-
-    #[inline]
-    fn count(&self, is_hit: bool) {
-        if let Some(open) = &*self.open.load()
-            && open.flags.counts.load(Relaxed)
-        {
-            let counter = if is_hit { &open.hits } else { &open.misses };
-            counter.fetch_add(1, Relaxed);
-        }
-    }
-
-    /// Returns the item that was inserted first or last, with what the engine has as its key.
-    fn end_item<'py>(
-        &self,
-        py: Python<'py>,
-        last: bool,
-        wants_tag: bool,
-        retry: bool,
-    ) -> PyResult<(Answer<'py>, Vec<u8>, Found)> {
-        let open = self.open(py)?;
-        let now = clock(py)?;
-        let is_ordered = open.flags.is_ordered.load(Relaxed);
-        let found = match is_ordered {
-            true => transaction::write(py, &open, retry, |change| order::end(change, last, now))?,
-            false => {
-                let end = transaction::call(py, &open, retry, || scan::end(&open, last, now))?;
-                end.map(|listed| (listed.key, listed.found))
-            }
-        };
-        let Some((key, found)) = found else {
-            return Err(PyKeyError::new_err("dictionary is empty"));
-        };
-        let mut answer = self.answer_found(py, &found, wants_tag)?;
-        let whole = found.stored().and_then(|stored| stored.key).unwrap_or(&key);
-        let name = key::decode(py, whole, self.codec(py)?)?;
-        answer.value = PyTuple::new(py, [name, answer.value])?.into_any();
-        Ok((answer, key, found))
-    }
-}
-
-/// Returns the default of a queue: a pair of None, if there is no other.
-fn or_pair<'py>(py: Python<'py>, default: Optional<'py>) -> PyResult<Bound<'py, PyAny>> {
-    match default {
-        Some(default) => Ok(default),
-        None => Ok((py.None(), py.None()).into_pyobject(py)?.into_any()),
     }
 }

@@ -193,7 +193,7 @@ def test_invalid_expiry_changes_nothing(cache: Cache) -> None:
     with pytest.raises(ValueError, match="not a number"):
         cache.set("key", 2, expire=float("nan"))
     with pytest.raises(TypeError):
-        cache.set("key", 2, expire="1")
+        cache.set("key", 2, expire="1")  # type: ignore[arg-type]
     assert cache["key"] == 1
 
 
@@ -541,6 +541,9 @@ def test_pickled_cache_is_the_same(tmp_path: Path) -> None:
 def test_subclass_may_override(tmp_path: Path) -> None:
     class Logged(Cache):
         seen: list[Any]
+
+        def __enter__(self) -> Logged:
+            return self
 
         def __init__(self, directory: Path) -> None:
             self.seen = []

@@ -128,7 +128,8 @@ for number in itertools.count(int(sys.argv[2])):
 
 # Each item whose push returned is pulled, once and in order, whenever the process was killed.
 def test_killed_pusher_loses_nothing(tmp_path: Path, start_child: StartChild) -> None:
-    acknowledged, expected_next = [], 0
+    acknowledged: list[int] = []
+    expected_next = 0
     for attempt in range(8):
         child = start_child(PUSHER, tmp_path, expected_next)
         assert int(line_of(child)) == expected_next
@@ -308,6 +309,41 @@ def test_expired_end_is_passed_over(tmp_path: Path) -> None:
     assert index.popitem() == ("a", 1)
     with pytest.raises(KeyError, match="empty"):
         index.popitem()
+
+
+INSERTER = """
+import itertools, sys
+from mmapcache.diskcache import Index
+index = Index(sys.argv[1])
+for number in itertools.count(int(sys.argv[2])):
+    index[number] = number
+    if number % 3 == 0:
+        index.popitem(last=number % 2 == 0)
+    if number % 5 == 0:
+        del index[number]
+    print(number, flush=True)
+"""
+
+
+# Whenever it was killed: the ends are what a listing has, and the order is that of insertion.
+def test_killed_inserter_keeps_order(tmp_path: Path, start_child: StartChild) -> None:
+    index, begin = Index(str(tmp_path)), 1
+    for attempt in range(8):
+        child = start_child(INSERTER, tmp_path, begin)
+        assert int(line_of(child)) == begin
+        time.sleep(0.003 * attempt)
+        child.kill()
+        assert child.stdout is not None
+        lines = child.stdout.read().split("\n")[:-1]
+        begin = max([begin, *map(int, lines)]) + 2
+        keys = list(index)
+        assert keys == sorted(keys)
+        if keys:
+            assert index.peekitem() == (keys[-1], keys[-1])
+            assert index.peekitem(last=False) == (keys[0], keys[0])
+    keys = list(index)
+    assert [index.popitem()[0] for _ in keys] == keys[::-1]
+    assert len(index) == 0
 
 
 # Popping is as fast in a large index as in a small one.

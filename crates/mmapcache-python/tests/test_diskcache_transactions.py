@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,12 @@ def test_other_thread_waits(cache: Cache) -> None:
     seen: list[object] = []
 
     def write() -> None:
-        for call in (lambda: cache.set("a", 2), lambda: cache.clear(), lambda: cache.evict("t")):
+        calls: list[Callable[[], object]] = [
+            lambda: cache.set("a", 2),
+            lambda: cache.clear(),
+            lambda: cache.evict("t"),
+        ]
+        for call in calls:
             begin = time.monotonic()
             try:
                 seen.append(call())

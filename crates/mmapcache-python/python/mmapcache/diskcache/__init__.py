@@ -7,6 +7,8 @@ process that can write a pickle into the directory runs code in each process tha
 (CVE-2025-69872).
 """
 
+from typing import Any
+
 from mmapcache.diskcache.core import (
     DEFAULT_SETTINGS,
     ENOVAL,
@@ -53,3 +55,12 @@ __all__ = [
     "memoize_stampede",
     "throttle",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Only here, for Django need not be installed.
+    if name == "DjangoCache":
+        from mmapcache.diskcache.djangocache import DjangoCache
+
+        return DjangoCache
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

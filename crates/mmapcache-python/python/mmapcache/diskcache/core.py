@@ -188,7 +188,7 @@ class Disk:
 def _is_simple(value: Any) -> bool:
     kind = type(value)
     if kind is int:
-        return -(2**63) <= value < 2**63
+        return bool(-(2**63) <= value < 2**63)
     return kind is str or kind is bytes or kind is float
 
 
@@ -493,7 +493,8 @@ class Cache(_native.Store):
         """Iterates over the keys in their order: numbers, texts, bytes, others."""
         ends = self._queue_numbers()
         if ends is None:
-            return iter(sorted(self._keys(), key=_sort_key, reverse=reverse))
+            keys: list[Any] = sorted(self._keys(), key=_sort_key, reverse=reverse)
+            return iter(keys)
         # Those of a Deque: without a listing of all.
         numbers = range(*ends)
         return (number for number in (reversed(numbers) if reverse else numbers) if number in self)
@@ -504,7 +505,8 @@ class Cache(_native.Store):
 
     def __reversed__(self) -> Iterator[Any]:
         """Iterates over the keys, the last inserted first."""
-        return reversed(self._keys())
+        keys: list[Any] = self._keys()
+        return iter(keys[::-1])
 
     def stats(self, enable: bool = True, reset: bool = False) -> tuple[int, int]:
         """Returns hits and misses, counted by all processes while statistics are enabled.
