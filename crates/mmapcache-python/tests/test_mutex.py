@@ -71,8 +71,9 @@ def test_second_acquisition_fails(path: Path) -> None:
 def test_other_keys_are_free(path: Path) -> None:
     with FileMutex(path, "one"):
         for number in range(100):
-            with FileMutex(path, f"other {number}"):
-                pass
+            other = FileMutex(path, f"other {number}")
+            assert other.acquire(timeout=5)
+            other.release()
 
 
 def test_release_needs_holder(path: Path) -> None:
@@ -165,6 +166,17 @@ def test_forked_child_holds_nothing(path: Path) -> None:
     assert mutex.locked()
     mutex.release()
     run_forked(lambda: mutex.acquire(timeout=1) or os._exit(2))
+
+
+def test_copied_descriptor_keeps_nothing(path: Path) -> None:
+    # A child that a C library forks has a copy of the open file until it runs another program.
+    mutex = FileMutex(path, "key")
+    mutex.acquire()
+    assert mutex._descriptor is not None
+    copy = os.dup(mutex._descriptor)
+    mutex.release()
+    assert not mutex.locked()
+    os.close(copy)
 
 
 def test_dropped_mutex_is_free(path: Path) -> None:

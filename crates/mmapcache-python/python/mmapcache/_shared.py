@@ -70,12 +70,16 @@ def open_cache(path: Any, options: Mapping[str, Any]) -> mmapcache.Cache:
 
     Raises IsADirectoryError if the path is a folder, and what opening raises.
     """
-    return _shared(mmapcache.Cache, path, {"max_bytes": DEFAULT_MAX_BYTES, **options})
+    handle: mmapcache.Cache = _shared(
+        mmapcache.Cache, path, {"max_bytes": DEFAULT_MAX_BYTES, **options}
+    )
+    return handle
 
 
 def open_map(path: Any, options: Mapping[str, Any]) -> mmapcache.MmapCache:
     """Returns the `MmapCache` of this process at `path`; otherwise as `open_cache`."""
-    return _shared(mmapcache.MmapCache, path, options)
+    handle: mmapcache.MmapCache = _shared(mmapcache.MmapCache, path, options)
+    return handle
 
 
 def _shared(kind: Callable[..., Any], path: Any, options: Mapping[str, Any]) -> Any:

@@ -103,7 +103,7 @@ def _response_fields(response: HttpResponse) -> list[Any]:
     return [response.content, list(response.headers.items()), cookies, state]
 
 
-def _response_builder(kind: type[HttpResponse]) -> Callable[[list[Any]], HttpResponse]:
+def _response_builder(kind: Any) -> Callable[[list[Any]], HttpResponse]:
     def build(fields: list[Any]) -> HttpResponse:
         content, headers, cookies, state = fields
         response = kind.__new__(kind)

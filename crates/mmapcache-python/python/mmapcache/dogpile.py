@@ -39,6 +39,7 @@ from dogpile.cache import register_backend
 from dogpile.cache.api import (
     NO_VALUE,
     BytesBackend,
+    CacheMutex,
     CantDeserializeException,
     NoValue,
     NoValueType,
@@ -57,7 +58,7 @@ from mmapcache.codecs import (
     get_codec,
 )
 
-__all__ = ["MmapCacheBackend"]
+__all__ = ["KeyMutex", "MmapCacheBackend"]
 
 # A payload may be the mark of a missing value: a creator may return what a region gave it.
 _CODEC = MsgpackCodec([MsgpackType(64, NoValue, lambda _: [], lambda _: NO_VALUE)])
@@ -80,6 +81,10 @@ _STORE_OPTIONS = frozenset(
     )
 )
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+
+
+class KeyMutex(FileMutex, CacheMutex):
+    """The mutex of one key, for all processes."""
 
 
 class MmapCacheBackend(BytesBackend):
@@ -116,9 +121,9 @@ class MmapCacheBackend(BytesBackend):
             # The region creates the value again.
             raise CantDeserializeException(str(error)) from error
 
-    def get_mutex(self, key: str) -> FileMutex | None:
+    def get_mutex(self, key: str) -> KeyMutex | None:
         """Returns the mutex of a key for all processes; None if they are off."""
-        return FileMutex(self.store.path, key) if self._has_mutex else None
+        return KeyMutex(self.store.path, key) if self._has_mutex else None
 
     def get_serialized(self, key: str) -> bytes | NoValueType:
         """Returns the bytes of an entry, or NO_VALUE."""

@@ -89,8 +89,9 @@ class MmapCache(cachelib.MmapCache, BaseCache):
                     "name the folder of the cache by CACHE_DIR, or a path in CACHE_OPTIONS"
                 )
             path = os.path.join(folder, "mmapcache")
-        codec = options.pop("codec", CODEC)
-        return cls(path, *args[1:], codec=CODEC if codec == "msgpack" else codec, **options)
+        if options.setdefault("codec", "msgpack") == "msgpack":
+            options["codec"] = CODEC
+        return cls(path, *args[1:], **options)
 
     @property
     def serializer(self) -> Codec:

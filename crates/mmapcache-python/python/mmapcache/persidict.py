@@ -274,13 +274,13 @@ class MmapDict(PersiDict[Any]):
                     return self._result_item_not_available(True)
                 version = self.store.insert_if_absent(place[0], data)
             elif value is DELETE_CURRENT:
-                if self.store.delete_if(place[0], int(actual)):
+                if self.store.delete_if(place[0], _number(actual)):
                     return self._result_delete_success(actual)
                 continue
             elif self.append_only:
                 raise MutationPolicyError("append-only")
             else:
-                version = self.store.put_if(place[0], data, int(actual))
+                version = self.store.put_if(place[0], data, _number(actual))
             # None: another writer came in between, so the condition is asked again.
             if version is not None:
                 return self._result_write_success(actual, ETagValue(str(version)), value)
@@ -323,7 +323,7 @@ class MmapDict(PersiDict[Any]):
             if not satisfied:
                 return self._result_unchanged(False, actual, VALUE_NOT_RETRIEVED)
             self._check_delete_policy()
-            if self.store.delete_if(store_as, int(actual)):
+            if self.store.delete_if(store_as, _number(actual)):
                 return self._result_delete_success(actual)
 
     def _unchanged(
@@ -355,6 +355,10 @@ class _TextCodec:
             return str(data, "utf-8", "surrogatepass")
         except UnicodeDecodeError as error:
             raise CodecError(str(error)) from error
+
+
+def _number(etag: Any) -> int:
+    return int(etag)
 
 
 def _seconds(version: int) -> float:

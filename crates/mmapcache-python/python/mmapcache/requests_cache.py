@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from requests_cache import CachedResponse
 from requests_cache.backends.base import BaseCache, BaseStorage
+from requests_cache.models.response import CachedResponse
 from requests_cache.policy.settings import CacheSettings
 from requests_cache.serializers import CattrStage, SerializerPipeline, Stage
 
@@ -94,7 +94,7 @@ class MmapCache(BaseCache):
         return Path(self.store.path)
 
 
-class MmapStorage(BaseStorage):
+class MmapStorage(BaseStorage[str, Any]):
     """A mapping of texts, one of several in a cache; without a serializer, of texts to texts.
 
     Iteration goes on while other threads and processes write; it has every key that stays, once.

@@ -6,7 +6,10 @@ from pathlib import Path
 
 from dogpile.testing import fixtures
 
-import mmapcache.dogpile  # noqa: F401: registers the backend; an installed package does without
+import mmapcache.dogpile
+
+# The import registers the backend; an installed package needs none.
+assert mmapcache.dogpile.MmapCacheBackend
 
 
 class _WithFiles:
