@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import multiprocessing
 import os
 import struct
+import threading
 import time
 import zlib
 from pathlib import Path
@@ -50,7 +52,7 @@ def write_mmap_bank(
 ) -> Path:
     """Writes the three files as salt.utils.mmap_cache lays them out, with 64 slots."""
     index, heap = bytearray(64 * slot_size), b""
-    index[0] = 0xAB
+    index[0:9] = struct.pack("<BQ", 0xAB, len(items))
     for slot, (key, value) in enumerate(items.items(), start=3):
         start = slot * slot_size
         index[start] = 1
@@ -200,12 +202,55 @@ def test_damaged_mmap_entry_is_named(tmp_path: Path) -> None:
     ]
 
 
-def test_other_slot_size_is_refused(tmp_path: Path) -> None:
-    write_mmap_bank(tmp_path, "bank", {"key": msgpack.packb(1)}, slot_size=128)
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ((128, 64), (96, 64)),
+        ((128, 64), (64, 32)),
+        ((64, 32), (128, 64)),
+        ((96, 32), (96, 64)),
+        ((96, 64), (96, 32)),
+        ((96, 64), (48, 20)),
+        ((96, 64), (192, 64)),
+    ],
+)
+def test_other_slot_size_is_refused(
+    tmp_path: Path, written: tuple[int, int], read: tuple[int, int]
+) -> None:
+    items = {"k" * (written[1] - 4): msgpack.packb(1), "other": msgpack.packb("v" * 200)}
+    write_mmap_bank(tmp_path, "bank", items, slot_size=written[0], key_size=written[1])
     log = io.StringIO()
-    result = salt_move.move(str(tmp_path), str(tmp_path / "to"), result=Outcome(log))
+    result = salt_move.move(
+        str(tmp_path), str(tmp_path / "to"), layout=salt_move.Layout(*read), result=Outcome(log)
+    )
     assert counts(result) == {outcome.UNREADABLE: 1}
     assert "--slot-size" in log.getvalue()
+
+
+def test_slot_without_room_is_refused(tmp_path: Path) -> None:
+    write_mmap_bank(tmp_path, "bank", {"key": msgpack.packb(1)})
+    log = io.StringIO()
+    layout = salt_move.Layout(32, 16)
+    result = salt_move.move(str(tmp_path), str(tmp_path), layout=layout, result=Outcome(log))
+    assert counts(result) == {outcome.UNREADABLE: 1}
+    assert "no room for a key of 16" in log.getvalue()
+
+
+def test_move_waits_for_salt(tmp_path: Path) -> None:
+    # Salt overwrites values in place, under this lock.
+    index = write_mmap_bank(tmp_path, "bank", {"key": msgpack.packb(1)})
+    results: list[Outcome] = []
+    mover = threading.Thread(
+        target=lambda: results.append(salt_move.move(str(tmp_path), str(tmp_path)))
+    )
+    with open(f"{index}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        mover.start()
+        mover.join(0.3)
+        assert mover.is_alive()
+        assert not driver.contains("bank", "key", str(tmp_path))
+    mover.join()
+    assert counts(results[0]) == {outcome.MOVED: 1}
 
 
 def test_missing_heap_is_named(tmp_path: Path) -> None:
@@ -375,13 +420,28 @@ def test_settings_come_along(tmp_path: Path) -> None:
             source[number] = os.urandom(30_000)
         # Less than what is there: the move must not evict, later insertions may.
         source.reset("size_limit", 2**22)
-    result = disk_move.move(str(tmp_path / "source"), str(tmp_path / "to"))
+    result = disk_move.move(str(tmp_path / "source"), str(tmp_path / "to"), size_limit=2**20)
     assert counts(result) == {outcome.MOVED: 300}
     with ours.Cache(str(tmp_path / "to")) as to:
         assert len(to) == 300
         assert to.size_limit == 2**22
         assert to.eviction_policy == "least-recently-used"
     assert not (tmp_path / "to" / disk_move._UNFINISHED).exists()
+
+
+def test_old_destination_keeps_settings(tmp_path: Path) -> None:
+    with theirs.Cache(str(tmp_path / "source"), size_limit=2**30) as source:
+        for number in range(100):
+            source[number] = os.urandom(30_000)
+    with ours.Cache(
+        str(tmp_path / "to"), size_limit=2**21, eviction_policy="least-recently-used"
+    ) as to:
+        to["before"] = 1
+    result = disk_move.move(str(tmp_path / "source"), str(tmp_path / "to"))
+    assert counts(result) == {outcome.MOVED: 100}
+    with ours.Cache(str(tmp_path / "to")) as to:
+        assert len(to) == 101
+        assert (to.size_limit, to.eviction_policy) == (2**21, "least-recently-used")
 
 
 def test_interrupted_move_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

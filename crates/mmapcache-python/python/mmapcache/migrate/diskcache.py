@@ -1,8 +1,8 @@
 """Moves a directory of ``diskcache`` (5.6.3) to one of :mod:`mmapcache.diskcache`.
 
 Keys, values, deadlines, tags and the order of insertion are moved; numbers of accesses and times of
-storing are not. A new destination gets the source's ``size_limit``, ``cull_limit`` and
-``eviction_policy`` after everything is there, so the move evicts nothing.
+storing are not. A new destination also gets the source's ``size_limit``, ``cull_limit`` and
+``eviction_policy``. The destination evicts nothing until everything is there; later insertions may.
 
 An entry that the destination has with another value is kept there, unless ``overwrite`` is set. So
 the command may be repeated, and does not undo what programs have stored at the destination since.
@@ -15,7 +15,6 @@ cannot run code; ``any`` loads all.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import time
@@ -62,44 +61,44 @@ def move(
     """
     result = result if result is not None else Outcome()
     shards = _shards(source)
-    settings = _settings_to_set(source, shards, destination)
+    is_new = not os.path.exists(destination) or not os.listdir(destination)
     to: Any
     if shards == [""]:
         to = diskcache.Cache(destination, **options)
     else:
         to = diskcache.FanoutCache(destination, shards=len(shards), **options)
     with to:
-        for name in settings.keys() & {"eviction_policy"}:
-            to.reset(name, "none")
+        settings = {name: getattr(to, name) for name in _SETTINGS}
+        if is_new:
+            with SqliteRows(os.path.join(source, shards[0])) as rows:
+                settings.update(
+                    (name, rows.settings[name]) for name in _SETTINGS if name in rows.settings
+                )
+        settings = _keep_settings(destination, settings)
+        to.reset("eviction_policy", "none")
         for shard in shards:
             with SqliteRows(os.path.join(source, shard), pickles, disk) as rows:
                 for row in rows.rows():
                     _move_row(to, rows, row, overwrite, result)
         for name, value in settings.items():
             to.reset(name, value)
-    with contextlib.suppress(FileNotFoundError):
-        os.remove(os.path.join(destination, _UNFINISHED))
+    os.remove(os.path.join(destination, _UNFINISHED))
     return result
 
 
-def _settings_to_set(source: str, shards: list[str], destination: str) -> dict[str, Any]:
-    """Returns the settings that the destination gets when everything is there: none if it is old.
+def _keep_settings(destination: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Keeps the settings for the end of the move in a file, and returns them.
 
-    They are kept in a file until then: a move that was killed must not leave a cache that nothing
-    is evicted from, and the next one has to know that it goes on with a new destination.
+    If there is such a file, another move was killed: returns what it kept. What is set now is the
+    policy "none", and the cache must not stay so.
     """
     path = os.path.join(destination, _UNFINISHED)
     try:
         with open(path, encoding="utf-8") as file:
-            unfinished: dict[str, Any] = json.load(file)
-            return unfinished
+            kept: dict[str, Any] = json.load(file)
+            return kept
     except FileNotFoundError:
         pass
-    if os.path.exists(destination) and os.listdir(destination):
-        return {}
-    with SqliteRows(os.path.join(source, shards[0])) as rows:
-        settings = {name: rows.settings[name] for name in _SETTINGS if name in rows.settings}
-    os.makedirs(destination, exist_ok=True)
     with open(path + ".new", "w", encoding="utf-8") as file:
         json.dump(settings, file)
     os.rename(path + ".new", path)

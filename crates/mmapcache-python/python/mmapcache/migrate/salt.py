@@ -60,7 +60,6 @@ def move(
     errors of mmapcache if the destination cannot be written.
     """
     result = result if result is not None else Outcome()
-    os.listdir(source)  # a source that is not there must not look like an empty one
     to = driver.banks(destination)
     for entry in _entries(source, sorted(set(banks)), layout or Layout(), result):
         _move_entry(to, entry, result)

@@ -7,6 +7,7 @@ The index is an array of slots, number 0 being the header. Neither file says how
 that is in Salt's configuration (``mmap_cache_slot_size``, ``mmap_cache_key_size``).
 
 ================= ======================================================================
+header            magic (1 byte), number of used slots (u64), and what is not needed here
 slot of the index status (1: used), key padded with zeros, heap offset (u64), length of
                   the value (u32), time of writing in nanoseconds (u64), padding
 offset            segment in the upper 16 bits, place in the segment in the lower 48
@@ -31,7 +32,11 @@ _HEADER_MAGIC = 0xAB
 _USED = b"\x01"
 _POINTER = struct.Struct("<QIQ")
 _CHECKSUM = struct.Struct("<Q")
+_COUNT = struct.Struct("<Q")
 _PLACE_BITS = 48
+# A time in nanoseconds, in 2059. Eight bytes of text, read as a number, are more: with wrong sizes
+# they may stand where the time is looked for.
+_LATEST = 2_840_000_000 * 10**9
 
 
 class Slot(NamedTuple):
@@ -89,8 +94,15 @@ class MmapBank:
                 if index[0] != _HEADER_MAGIC:
                     raise WrongLayoutError("the index has no header of mmap_cache")
                 statuses = index[:: self._slot_size]
-                if statuses.strip(b"\x00\x01\x02\xab"):
-                    raise WrongLayoutError(self._other_size("a status that does not exist"))
+                [counted] = _COUNT.unpack_from(index, 1)
+                used = statuses.count(_USED, 1)
+                if used != counted:
+                    # Salt counts again after a crash, when it next stores something.
+                    raise WrongLayoutError(
+                        self._other_size(
+                            f"a header that counts {counted} entries, with {used} found,"
+                        )
+                    )
                 number = statuses.find(_USED, 1)
                 while number != -1:
                     start = number * self._slot_size
@@ -101,6 +113,8 @@ class MmapBank:
         raw_key = slot[1 : 1 + self._key_size]
         key = raw_key.split(b"\0", 1)[0]
         offset, length, written = _POINTER.unpack_from(slot, 1 + self._key_size)
+        if not 0 < written < _LATEST:
+            raise WrongLayoutError(self._other_size("a time of writing that cannot be"))
         value, problem = self._value(offset, length)
         name = key.decode("utf-8", "surrogateescape")
         return Slot(name, value, problem, written / 1e9, len(key) == self._key_size)
