@@ -4,6 +4,7 @@ mod compute;
 pub(crate) mod entry;
 mod listings;
 mod settings;
+mod update;
 pub(crate) mod writer;
 
 use std::ffi::OsString;
@@ -248,6 +249,28 @@ impl Cache {
         Ok(entry.map(|entry| CacheEntry::new(py, entry)))
     }
 
+    /// Returns the value of a key, or the default, without using the entry: that does not count for
+    /// eviction, renews no deadline and is not in the statistics.
+    #[pyo3(signature = (key, default=None))]
+    fn peek<'py>(
+        &self,
+        py: Python<'py>,
+        key: BytesLike<'py>,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let value = self.read(py, |cache| cache.peek(key.as_bytes()))?;
+        Ok(match Self::to_bytes(py, value) {
+            Some(value) => Some(value.into_any()),
+            None => default,
+        })
+    }
+
+    /// Returns the entry of a key as `entry`, without using it, as `peek`.
+    fn peek_entry(&self, py: Python<'_>, key: BytesLike<'_>) -> PyResult<Option<CacheEntry>> {
+        let entry = self.read(py, |cache| cache.peek_entry(key.as_bytes()))?;
+        Ok(entry.map(|entry| CacheEntry::new(py, entry)))
+    }
+
     /// Returns the entry of a key as the files have it, fresh or expired; `None` if there is none.
     fn stored_entry(&self, py: Python<'_>, key: BytesLike<'_>) -> PyResult<Option<CacheEntry>> {
         let entry = self.read(py, |cache| cache.stored_entry(key.as_bytes()))?;
@@ -299,6 +322,45 @@ impl Cache {
         let (key, value) = (key.as_bytes(), value.as_bytes());
         let version = self.write(py, |cache| cache.replace(key, value, &terms))?;
         Ok(version.map(Version::as_nanos))
+    }
+
+    /// Stores a value if the key's entry is fresh and has this version (compare and swap). Returns the new
+    /// version, or `None`.
+    #[pyo3(signature = (key, value, version, **terms))]
+    fn insert_if(
+        &self,
+        py: Python<'_>,
+        key: BytesLike<'_>,
+        value: BytesLike<'_>,
+        version: u64,
+        terms: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Option<u64>> {
+        let terms = Terms::of_insertion("insert_if()", terms)?.insert;
+        let (key, value) = (key.as_bytes(), value.as_bytes());
+        let seen = Version::from_nanos(version);
+        let version = self.write(py, |cache| cache.insert_if(key, value, seen, &terms))?;
+        Ok(version.map(Version::as_nanos))
+    }
+
+    /// Calls `function` with the fresh entry of a key, or `None`, under the lock; stores the bytes that it
+    /// returns, removes the entry for `None`, leaves it for `KEEP`. Returns the version of a value that was
+    /// stored, otherwise `None`.
+    ///
+    /// Without terms an entry that is there keeps its deadline and groups. What the function raises is
+    /// raised, and nothing is changed. It may read this cache; writing to it is a `WriterError`.
+    #[pyo3(signature = (key, function, **terms))]
+    fn update_with(
+        &self,
+        py: Python<'_>,
+        key: BytesLike<'_>,
+        function: Bound<'_, PyAny>,
+        terms: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Option<u64>> {
+        let has_terms = terms.is_some_and(|terms| !terms.is_empty());
+        let given = Terms::of_insertion("update_with()", terms)?.insert;
+        let opened = self.0.share(py)?;
+        let terms = has_terms.then_some(given);
+        update::update_with(&opened, key.as_bytes(), &function, terms)
     }
 
     /// Stores a value and returns the fresh one that it replaces, or `None`.
@@ -365,6 +427,13 @@ impl Cache {
     fn remove(&self, py: Python<'_>, key: BytesLike<'_>) -> PyResult<bool> {
         let key = key.as_bytes();
         self.write(py, |cache| cache.remove(key))
+    }
+
+    /// Removes the entry of a key if it is fresh and has this version. Returns whether it was removed.
+    fn remove_if(&self, py: Python<'_>, key: BytesLike<'_>, version: u64) -> PyResult<bool> {
+        let key = key.as_bytes();
+        let seen = Version::from_nanos(version);
+        self.write(py, |cache| cache.remove_if(key, seen))
     }
 
     /// Removes the entries of many keys, under one lock. Returns how many were fresh.

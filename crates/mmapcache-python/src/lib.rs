@@ -7,6 +7,7 @@
 
 mod bytes_like;
 mod cache;
+mod decision;
 mod errors;
 mod handle;
 mod insert_terms;
@@ -21,6 +22,7 @@ mod repair;
 mod reports;
 mod seconds;
 mod sentinel;
+mod store;
 mod thread_writer;
 mod waiting;
 
@@ -37,6 +39,7 @@ fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<cache::entry::CacheEntry>()?;
     module.add_class::<cache::writer::CacheWriter>()?;
     module.add_class::<labels::Labels>()?;
+    module.add_class::<store::Store>()?;
     module.add_class::<listing::Listing>()?;
     module.add_class::<sentinel::Sentinel>()?;
     module.add("KEEP", sentinel::Sentinel::keep(module.py())?)?;

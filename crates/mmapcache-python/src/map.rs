@@ -60,7 +60,10 @@ impl MmapCache {
         })
     }
 
-    /// Calls the engine, with the interpreter: for what is over in less time than releasing it takes.
+    /// Calls the engine, with the interpreter: for what is over in less time than releasing it takes. A
+    /// get of 100 bytes takes 163 ns so, and 261 if it releases the interpreter; beside a thread that
+    /// computes, 321 and 996, because then it has to be won back. If the page is not in memory, other
+    /// threads wait for the disk; `get_many` and listings release the interpreter.
     #[inline]
     fn read<T>(
         &self,

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import mmapcache
-from mmapcache import UNSET, Cache, MmapCache
+from mmapcache import KEEP, UNSET, Cache, CacheEntry, MmapCache
 
 SHORT = 0.05
 """A life that is over after a pause."""
@@ -151,6 +151,79 @@ def test_conditional_insertions_see_freshness(cache: Cache) -> None:
     assert cache.take(b"a") is None
 
 
+def test_versions_decide_under_the_lock(cache: Cache) -> None:
+    first = cache.insert(b"a", b"1", ttl=60)
+    second = cache.insert_if(b"a", b"2", first, ttl=60)
+    assert second is not None
+    assert cache.insert_if(b"a", b"3", first) is None
+    assert cache.insert_if(b"b", b"3", first) is None
+    assert cache[b"a"] == b"2"
+    assert not cache.remove_if(b"a", first)
+    assert cache.remove_if(b"a", second)
+    assert not cache.remove_if(b"a", second)
+    # An expired entry is gone, whatever its version.
+    short = cache.insert(b"a", b"4", ttl=SHORT)
+    pause()
+    assert cache.insert_if(b"a", b"5", short) is None
+    assert not cache.remove_if(b"a", short)
+
+
+def test_update_function_keeps_the_terms(cache: Cache) -> None:
+    def longer(entry: CacheEntry | None) -> bytes:
+        return entry.value + b"x" if entry else b"x"
+
+    assert cache.update_with(b"a", longer) is not None
+    cache.insert(b"a", b"1", ttl=60, tag="t")
+    assert cache.update_with(b"a", longer) == cache.last_version()
+    entry = cache.entry(b"a")
+    assert entry is not None
+    assert entry.value == b"1x"
+    assert entry.has_tag("t")
+    assert entry.remaining == pytest.approx(60, abs=5)
+    cache.update_with(b"a", longer, ttl=6000)
+    entry = cache.entry(b"a")
+    assert entry is not None
+    assert not entry.has_tag("t")
+    assert entry.remaining == pytest.approx(6000, abs=5)
+    assert cache.update_with(b"a", lambda entry: KEEP) is None
+    assert cache[b"a"] == b"1xx"
+    assert cache.update_with(b"a", lambda entry: None) is None
+    assert b"a" not in cache
+
+
+def test_update_function_may_raise(cache: Cache) -> None:
+    cache[b"a"] = b"1"
+
+    def fail(entry: CacheEntry | None) -> bytes:
+        with pytest.raises(mmapcache.WriterError):
+            cache[b"a"] = b"2"
+        raise LookupError("no")
+
+    with pytest.raises(LookupError, match="no"):
+        cache.update_with(b"a", fail)
+    with pytest.raises(TypeError, match="KEEP"):
+        cache.update_with(b"a", lambda entry: 3)  # type: ignore[arg-type,return-value]
+    assert cache[b"a"] == b"1"
+    cache[b"a"] = b"2"
+
+
+# A look that leaves no trace: neither counted nor a reason to live longer.
+def test_peek_does_not_use_entries(path: Path) -> None:
+    with Cache(path, time_to_idle=60) as cache:
+        cache.insert(b"a", b"1")
+        assert cache.peek(b"a") == b"1"
+        assert cache.peek(b"b") is None
+        assert cache.peek(b"b", 3) == 3
+        entry = cache.peek_entry(b"a")
+        assert entry is not None
+        assert entry.value == b"1"
+        assert cache.peek_entry(b"b") is None
+        counts = cache.stats()["handle"]
+        assert (counts["hits"], counts["misses"]) == (0, 0)
+        assert cache.get(b"a") == b"1"
+        assert cache.stats()["handle"]["hits"] == 1
+
+
 def test_touch_changes_the_deadline(cache: Cache) -> None:
     assert not cache.touch(b"a", 60)
     assert not cache.persist(b"a")
@@ -251,6 +324,17 @@ def test_writer_makes_many_changes(cache: Cache) -> None:
         writer.insert_absent(b"c", 60)
         assert writer.remove(b"b")
         assert not writer.remove(b"b")
+        assert writer.replace(b"d", b"3") is None
+        version = writer.add(b"d", b"4", ttl=60)
+        assert version is not None
+        assert writer.add(b"d", b"5") is None
+        version = writer.insert_if(b"d", b"6", version)
+        assert version is not None
+        entry = writer.entry(b"d")
+        assert entry is not None
+        assert (entry.value, entry.version) == (b"6", version)
+        assert writer.remove_if(b"d", version)
+        assert writer.entry(b"d") is None
         with pytest.raises(mmapcache.WriterError):
             cache.insert(b"a", b"2")
     assert dict(cache) == {b"a": b"1"}

@@ -28,7 +28,22 @@ from mmapcache._types import (
 _T = TypeVar("_T")
 _Item = TypeVar("_Item", covariant=True)
 
-__all__: list[str]
+__all__ = [
+    "KEEP",
+    "UNSET",
+    "Cache",
+    "CacheEntry",
+    "CacheWriter",
+    "Entry",
+    "Labels",
+    "Listing",
+    "MmapCache",
+    "Sentinel",
+    "Store",
+    "Writer",
+    "repair",
+    "upgrade",
+]
 
 KEEP: Sentinel
 UNSET: Sentinel
@@ -219,6 +234,11 @@ class Cache:
     def entries(self) -> Listing[tuple[bytes, CacheEntry]]: ...
     def get_many(self, keys: Iterable[BytesLike]) -> list[bytes | None]: ...
     def entry(self, key: BytesLike) -> CacheEntry | None: ...
+    @overload
+    def peek(self, key: BytesLike, default: None = None) -> bytes | None: ...
+    @overload
+    def peek(self, key: BytesLike, default: _T) -> bytes | _T: ...
+    def peek_entry(self, key: BytesLike) -> CacheEntry | None: ...
     def stored_entry(self, key: BytesLike) -> CacheEntry | None: ...
     def insert(
         self,
@@ -250,6 +270,33 @@ class Cache:
         self,
         key: BytesLike,
         value: BytesLike,
+        *,
+        ttl: Seconds | None = None,
+        expires_at: Moment | None = None,
+        no_expiry: bool = False,
+        tag: Name | None = None,
+        namespace: Name | None = None,
+        cost: Seconds | None = None,
+        stale_for: Seconds | None = None,
+    ) -> int | None: ...
+    def insert_if(
+        self,
+        key: BytesLike,
+        value: BytesLike,
+        version: int,
+        *,
+        ttl: Seconds | None = None,
+        expires_at: Moment | None = None,
+        no_expiry: bool = False,
+        tag: Name | None = None,
+        namespace: Name | None = None,
+        cost: Seconds | None = None,
+        stale_for: Seconds | None = None,
+    ) -> int | None: ...
+    def update_with(
+        self,
+        key: BytesLike,
+        function: Callable[[CacheEntry | None], BytesLike | Sentinel | None],
         *,
         ttl: Seconds | None = None,
         expires_at: Moment | None = None,
@@ -324,6 +371,7 @@ class Cache:
         renew: Seconds | None = None,
     ) -> bytes | None: ...
     def remove(self, key: BytesLike) -> bool: ...
+    def remove_if(self, key: BytesLike, version: int) -> bool: ...
     def remove_many(self, keys: Iterable[BytesLike]) -> int: ...
     def take(self, key: BytesLike) -> bytes | None: ...
     @overload
@@ -394,8 +442,50 @@ class CacheWriter:
         cost: Seconds | None = None,
         stale_for: Seconds | None = None,
     ) -> int: ...
+    def entry(self, key: BytesLike) -> CacheEntry | None: ...
+    def add(
+        self,
+        key: BytesLike,
+        value: BytesLike,
+        *,
+        ttl: Seconds | None = None,
+        expires_at: Moment | None = None,
+        no_expiry: bool = False,
+        tag: Name | None = None,
+        namespace: Name | None = None,
+        cost: Seconds | None = None,
+        stale_for: Seconds | None = None,
+    ) -> int | None: ...
+    def replace(
+        self,
+        key: BytesLike,
+        value: BytesLike,
+        *,
+        ttl: Seconds | None = None,
+        expires_at: Moment | None = None,
+        no_expiry: bool = False,
+        tag: Name | None = None,
+        namespace: Name | None = None,
+        cost: Seconds | None = None,
+        stale_for: Seconds | None = None,
+    ) -> int | None: ...
+    def insert_if(
+        self,
+        key: BytesLike,
+        value: BytesLike,
+        version: int,
+        *,
+        ttl: Seconds | None = None,
+        expires_at: Moment | None = None,
+        no_expiry: bool = False,
+        tag: Name | None = None,
+        namespace: Name | None = None,
+        cost: Seconds | None = None,
+        stale_for: Seconds | None = None,
+    ) -> int | None: ...
     def insert_absent(self, key: BytesLike, ttl: Seconds) -> int: ...
     def remove(self, key: BytesLike) -> bool: ...
+    def remove_if(self, key: BytesLike, version: int) -> bool: ...
 
 @disjoint_base
 class Labels:
@@ -446,6 +536,117 @@ class Labels:
         traceback: TracebackType | None = None,
         /,
     ) -> None: ...
+
+@disjoint_base
+class Store:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
+    def get(
+        self,
+        key: Any,
+        default: Any = None,
+        read: bool = False,
+        expire_time: bool = False,
+        tag: bool = False,
+        retry: bool = False,
+    ) -> Any: ...
+    def set(
+        self,
+        key: Any,
+        value: Any,
+        expire: Seconds | None = None,
+        read: bool = False,
+        tag: Any = None,
+        retry: bool = False,
+    ) -> bool: ...
+    def add(
+        self,
+        key: Any,
+        value: Any,
+        expire: Seconds | None = None,
+        read: bool = False,
+        tag: Any = None,
+        retry: bool = False,
+    ) -> bool: ...
+    def incr(self, key: Any, delta: Any = None, default: Any = ..., retry: bool = False) -> Any: ...
+    def touch(self, key: Any, expire: Seconds | None = None, retry: bool = False) -> bool: ...
+    def pop(
+        self,
+        key: Any,
+        default: Any = None,
+        expire_time: bool = False,
+        tag: bool = False,
+        retry: bool = False,
+    ) -> Any: ...
+    def delete(self, key: Any, retry: bool = False) -> bool: ...
+    def push(
+        self,
+        value: Any,
+        prefix: str | None = None,
+        side: str = "back",
+        expire: Seconds | None = None,
+        read: bool = False,
+        tag: Any = None,
+        retry: bool = False,
+    ) -> Any: ...
+    def pull(
+        self,
+        prefix: str | None = None,
+        default: Any = None,
+        side: str = "front",
+        expire_time: bool = False,
+        tag: bool = False,
+        retry: bool = False,
+    ) -> Any: ...
+    def peek(
+        self,
+        prefix: str | None = None,
+        default: Any = None,
+        side: str = "front",
+        expire_time: bool = False,
+        tag: bool = False,
+        retry: bool = False,
+    ) -> Any: ...
+    def peekitem(
+        self,
+        last: bool = True,
+        expire_time: bool = False,
+        tag: bool = False,
+        retry: bool = False,
+    ) -> Any: ...
+    def evict(self, tag: Any, retry: bool = False) -> int: ...
+    def volume(self) -> int: ...
+    def close(self) -> None: ...
+    def __getitem__(self, key: Any, /) -> Any: ...
+    def __setitem__(self, key: Any, value: Any, /) -> None: ...
+    def __delitem__(self, key: Any, /) -> None: ...
+    def __contains__(self, key: Any, /) -> bool: ...
+    def __len__(self) -> int: ...
+    def _open(self, directory: str, timeout: float) -> None: ...
+    def _use(self, functions: Any) -> None: ...
+    def _configure(
+        self,
+        *,
+        statistics: bool,
+        parks: bool,
+        ordered: bool,
+        queue: bool,
+        file_bytes: int,
+        max_bytes: int | None,
+        fifo: bool,
+    ) -> None: ...
+    def _load_settings(self) -> bytes | None: ...
+    def _store_settings(self, settings: bytes) -> None: ...
+    def _popitem(self, last: bool = True) -> Any: ...
+    def _keys(self) -> list[Any]: ...
+    def _queue_numbers(self) -> tuple[int, int] | None: ...
+    def _shard(self, key: Any, count: int) -> int: ...
+    def _begin(self, retry: bool) -> None: ...
+    def _end(self, commits: bool) -> None: ...
+    def _clear(self) -> int: ...
+    def _evict_to(self, bytes: int, fifo: bool) -> int: ...
+    def _expire(self, now: float, retry: bool) -> int: ...
+    def _statistics(self, reset: bool) -> tuple[int, int]: ...
+    def _check(self, repairs: bool) -> list[str]: ...
 
 def repair(
     path: Path,

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use mmapcache::Version;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use self_cell::self_cell;
 
 use crate::bytes_like::BytesLike;
 use crate::cache::Opened;
+use crate::cache::entry::CacheEntry;
 use crate::insert_terms::Terms;
 use crate::seconds::Seconds;
 use crate::thread_writer::ThreadWriter;
@@ -96,6 +98,72 @@ impl CacheWriter {
         let insert =
             |held: &mut HeldWriter| held.call(|writer| writer.insert_with(key, value, &terms));
         Ok(self.held.with(py, insert)?.as_nanos())
+    }
+
+    /// Returns the fresh or stale entry of a key, as this batch has left it; `None` if there is none.
+    fn entry(&self, py: Python<'_>, key: BytesLike<'_>) -> PyResult<Option<CacheEntry>> {
+        let key = key.as_bytes();
+        let entry = self
+            .held
+            .with(py, |held| held.call(|writer| writer.entry(key)))?;
+        Ok(entry.map(|entry| CacheEntry::new(py, entry)))
+    }
+
+    /// Stores a value if the key has no fresh entry. Returns the new version, or `None`.
+    #[pyo3(signature = (key, value, **terms))]
+    fn add(
+        &self,
+        py: Python<'_>,
+        key: BytesLike<'_>,
+        value: BytesLike<'_>,
+        terms: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Option<u64>> {
+        let terms = Terms::of_insertion("add()", terms)?.insert;
+        let (key, value) = (key.as_bytes(), value.as_bytes());
+        let add = |held: &mut HeldWriter| held.call(|writer| writer.add(key, value, &terms));
+        Ok(self.held.with(py, add)?.map(Version::as_nanos))
+    }
+
+    /// Stores a value if the key has a fresh one. Returns the new version, or `None`.
+    #[pyo3(signature = (key, value, **terms))]
+    fn replace(
+        &self,
+        py: Python<'_>,
+        key: BytesLike<'_>,
+        value: BytesLike<'_>,
+        terms: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Option<u64>> {
+        let terms = Terms::of_insertion("replace()", terms)?.insert;
+        let (key, value) = (key.as_bytes(), value.as_bytes());
+        let replace =
+            |held: &mut HeldWriter| held.call(|writer| writer.replace(key, value, &terms));
+        Ok(self.held.with(py, replace)?.map(Version::as_nanos))
+    }
+
+    /// Stores a value if the key's entry is fresh and has this version. Returns the new version, or `None`.
+    #[pyo3(signature = (key, value, version, **terms))]
+    fn insert_if(
+        &self,
+        py: Python<'_>,
+        key: BytesLike<'_>,
+        value: BytesLike<'_>,
+        version: u64,
+        terms: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Option<u64>> {
+        let terms = Terms::of_insertion("insert_if()", terms)?.insert;
+        let (key, value) = (key.as_bytes(), value.as_bytes());
+        let seen = Version::from_nanos(version);
+        let insert =
+            |held: &mut HeldWriter| held.call(|writer| writer.insert_if(key, value, seen, &terms));
+        Ok(self.held.with(py, insert)?.map(Version::as_nanos))
+    }
+
+    /// Removes an entry if it is fresh and has this version. Returns whether it was removed.
+    fn remove_if(&self, py: Python<'_>, key: BytesLike<'_>, version: u64) -> PyResult<bool> {
+        let key = key.as_bytes();
+        let seen = Version::from_nanos(version);
+        self.held
+            .with(py, |held| held.call(|writer| writer.remove_if(key, seen)))
     }
 
     /// Stores that a key is known not to exist, as `Cache.insert_absent`. Returns the new version.

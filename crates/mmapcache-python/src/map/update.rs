@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use mmapcache::Update;
-use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
 use crate::bytes_like::BytesLike;
+use crate::decision::decide;
 use crate::map::Opened;
 use crate::map::entry::Entry;
 use crate::pairs;
-use crate::sentinel::Sentinel;
 
 type Map = mmapcache::MmapCache;
 
@@ -24,7 +23,7 @@ pub(super) fn update_with(
     let (map, key, function) = (&opened.map, key.as_bytes(), function.as_unbound());
     let mut raised = None;
     let updated = opened.options.patience.run(py, || {
-        map.update(key, |entry| match decide(function, entry) {
+        map.update(key, |entry| match decide_about(function, entry) {
             Ok(update) => update,
             Err(error) => {
                 raised = Some(error);
@@ -38,26 +37,9 @@ pub(super) fn update_with(
     }
 }
 
-fn decide(function: &Py<PyAny>, entry: Option<&mmapcache::Entry>) -> PyResult<Update> {
-    Python::attach(|py| {
-        let entry = match entry {
-            Some(entry) => Some(Bound::new(py, Entry::new(py, entry))?),
-            None => None,
-        };
-        let answer = function.bind(py).call1((entry,))?;
-        if answer.is_none() {
-            return Ok(Update::Delete);
-        }
-        if Sentinel::is_keep(&answer) {
-            return Ok(Update::Keep);
-        }
-        match answer.extract::<BytesLike<'_>>() {
-            Ok(value) => Ok(Update::Put(value.as_bytes().to_vec())),
-            Err(_) => Err(PyTypeError::new_err(format!(
-                "the function of an update returns bytes, None to delete the entry, or KEEP; not {}",
-                answer.get_type()
-            ))),
-        }
+fn decide_about(function: &Py<PyAny>, entry: Option<&mmapcache::Entry>) -> PyResult<Update> {
+    decide(function, |py| {
+        entry.map(|entry| Bound::new(py, Entry::new(py, entry)))
     })
 }
 
