@@ -70,6 +70,16 @@ def make(folder: Path, **config: Any) -> tuple[flask.Flask, flask_caching.Cache]
             "{% cache 60, 'part' %}<b>{{ value }}</b>{% endcache %}", value=next(count)
         )
 
+    @app.route("/abort/<int:status>")
+    @cache.cached(timeout=60)
+    def abort(status: int) -> str:
+        flask.abort(status, f"{next(count)}")
+
+    @app.route("/abort-with")
+    @cache.cached(timeout=60)
+    def abort_with() -> str:
+        flask.abort(flask.Response(f"{next(count)}", status=418))
+
     @app.route("/stream")
     @cache.cached(timeout=60)
     def stream() -> flask.Response:
@@ -78,7 +88,11 @@ def make(folder: Path, **config: Any) -> tuple[flask.Flask, flask_caching.Cache]
     return app, cache
 
 
-@pytest.mark.parametrize("page", ["text", "response", "bare", "own", "tuple", "fragment"])
+PAGES = ["text", "response", "bare", "own", "tuple", "fragment"]
+PAGES += ["abort/404", "abort/500", "abort/401", "abort/429", "abort/503", "abort-with"]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_page_is_cached(folder: Path, page: str) -> None:
     app, cache = make(folder)
     client = app.test_client()

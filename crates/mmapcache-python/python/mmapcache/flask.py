@@ -13,14 +13,15 @@ The files are in `CACHE_DIR`, unless `CACHE_OPTIONS` has a `path`, that of the c
 `mmapcache.cachelib.MmapCache` takes: `codec`, `threshold`, `max_bytes` (1 GiB if it is not given)
 and others. `CACHE_THRESHOLD`, which is for the backends `simple` and `filesystem`, is ignored.
 
-If `codec` is not given, values are stored by msgpack, with `flask.Response` and
-`markupsafe.Markup`: views, memoized functions and template fragments need no other unless they
-return further objects.
+If `codec` is not given, values are stored by msgpack, with `flask.Response`, what `flask.abort`
+raises, and `markupsafe.Markup`: views, memoized functions and template fragments need no other
+unless they return further objects.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from cachelib.serializers import BaseSerializer
@@ -28,11 +29,19 @@ from flask import Flask, Response
 from flask_caching import CachedResponse
 from flask_caching.backends.base import BaseCache
 from markupsafe import Markup
+from werkzeug.exceptions import HTTPException, default_exceptions
 
 from mmapcache import cachelib
 from mmapcache.codecs import Codec, CodecError, MsgpackCodec, MsgpackType
 
 __all__ = ["CODEC", "MmapCache"]
+
+
+_EXCEPTIONS: dict[int, type[HTTPException]] = {
+    80: HTTPException,
+    # Those of the statuses 400 to 511.
+    **{status - 300: kind for status, kind in default_exceptions.items()},
+}
 
 
 def _response_fields(response: Response) -> list[Any]:
@@ -59,14 +68,33 @@ def _build_cached_response(fields: list[Any]) -> CachedResponse:
     return CachedResponse(_build_response(rest), timeout)
 
 
+def _exception_fields(error: HTTPException) -> list[Any]:
+    return [list(error.args), dict(error.__dict__)]
+
+
+def _exception_builder(kind: type[HTTPException]) -> Callable[[list[Any]], HTTPException]:
+    def build(fields: list[Any]) -> HTTPException:
+        arguments, state = fields
+        error = kind.__new__(kind, *arguments)
+        error.__dict__.update(state)
+        return error
+
+    return build
+
+
 CODEC = MsgpackCodec(
     [
+        # What `abort` raises is cached like a response, and raised again.
+        *(
+            MsgpackType(number, kind, _exception_fields, _exception_builder(kind))
+            for number, kind in _EXCEPTIONS.items()
+        ),
         MsgpackType(64, Markup, lambda text: [str(text)], lambda fields: Markup(*fields)),
         MsgpackType(65, Response, _response_fields, _build_response),
         MsgpackType(66, CachedResponse, _cached_response_fields, _build_cached_response),
     ]
 )
-"""The codec if `CACHE_OPTIONS` name none: msgpack, with responses and markup."""
+"""The codec if `CACHE_OPTIONS` name none: msgpack, with responses, HTTP errors and markup."""
 
 
 class MmapCache(cachelib.MmapCache, BaseCache):

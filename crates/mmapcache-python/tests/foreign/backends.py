@@ -75,6 +75,17 @@ def run_cachelib(work: Path) -> None:
     run(pytest_command("cachelib", "test_mmapcache.py"), tests, PYTHONPATH=str(HERE))
 
 
+def run_flask_caching(work: Path) -> None:
+    tests = source_package("flask-caching", "2.5.1", work) / "tests"
+    with open(tests / "conftest.py", "a") as conftest:
+        conftest.write((HERE / "flask_caching_tests.py").read_text())
+    # The other files test backends, or what has no backend.
+    names = ("cache", "memoize", "view", "templates", "subclassing", "signals")
+    settings = ["-c", os.devnull, "--rootdir", "."]
+    files = [f"test_{name}.py" for name in names]
+    run(pytest_command("flask_caching", *settings, *files), tests, PYTHONPATH=str(HERE))
+
+
 def run_requests_cache(work: Path) -> None:
     folder = source_package("requests-cache", "1.3.3", work)
     test = "tests/integration/test_mmapcache.py"
@@ -97,6 +108,7 @@ SUITES: dict[str, Callable[[Path], None]] = {
     "dogpile": run_dogpile,
     "django": run_django,
     "cachelib": run_cachelib,
+    "flask_caching": run_flask_caching,
     "requests_cache": run_requests_cache,
     "persidict": run_persidict,
 }
