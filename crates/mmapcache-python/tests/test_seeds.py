@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import doctest
 import multiprocessing
 import pickle
 import threading
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 import mmapcache
+import mmapcache.seeds
 from mmapcache.seeds import AutoIncrementDict
 
 spawn = multiprocessing.get_context("spawn")
@@ -30,6 +32,15 @@ def test_numbers_count_from_zero(numbers: AutoIncrementDict) -> None:
     assert "b" in numbers
     assert "d" not in numbers
     assert len(numbers) == 3
+
+
+def test_docstring_example_runs(tmp_path: Path) -> None:
+    finder, runner = doctest.DocTestFinder(recurse=False), doctest.DocTestRunner()
+    for example in finder.find(
+        AutoIncrementDict, globs={**vars(mmapcache.seeds), "directory": tmp_path}
+    ):
+        runner.run(example)
+    assert runner.summarize() == (0, 4)
 
 
 KEYS: list[Any] = [

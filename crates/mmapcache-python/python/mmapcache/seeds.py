@@ -34,6 +34,14 @@ class AutoIncrementDict:
     is the label that :class:`mmapcache.Labels` and its Rust twin have under its UTF-8.
 
     After a power loss, keys that were not flushed may be gone; their numbers stay unused.
+
+    >>> numbers = AutoIncrementDict(directory / "labels")
+    >>> numbers.get_or_insert("r/outfits"), numbers.get_or_insert("r/aww")
+    (0, 1)
+    >>> numbers.get_or_insert("r/outfits")
+    0
+    >>> numbers.get_by_id(1)
+    'r/aww'
     """
 
     __slots__ = ("__weakref__", "_labels")

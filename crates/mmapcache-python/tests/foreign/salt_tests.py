@@ -22,7 +22,7 @@ import salt.cache.mmap_cache as mmap_cache
 import salt.config
 import salt.loader
 import salt.runners.cache as cache_runner
-import salt.utils.mmap_cache
+import salt.utils.entrypoints
 from salt.exceptions import SaltCacheError
 
 pytest.register_assert_rewrite(
@@ -133,6 +133,15 @@ def test_loader_finds_the_driver(opts: dict[str, Any], cache: salt.cache.Cache) 
         assert f"mmapcache.{name}" in modules
     cache.store("bank", "key", 1)
     assert (Path(opts["cachedir"]) / "mmapcache" / "banks").exists()
+
+
+def test_folder_can_be_named(opts: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    # As the documentation says, where there is no entry point.
+    from mmapcache.salt import loader_dirs
+
+    monkeypatch.setattr(salt.utils.entrypoints, "iter_entry_points", lambda group: [])
+    assert "mmapcache.store" not in salt.loader.cache(opts)
+    assert "mmapcache.store" in salt.loader.cache({**opts, "cache_dirs": loader_dirs()["cache"]})
 
 
 def test_expiry_is_exact(cache: salt.cache.Cache) -> None:
