@@ -84,7 +84,7 @@ class FileMutex:
             _held.discard(self)
         if descriptor is None:
             raise RuntimeError("the mutex is not held")
-        # Not only by closing: a child that was forked in the meantime may have the file open too.
+        # Not only by closing: a child that was forked since then may have the file open too.
         try:
             fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, self._request(fcntl.F_UNLCK))
         finally:

@@ -274,7 +274,7 @@ _MICROSECOND = dt.timedelta(microseconds=1)
 
 
 class _Mark:
-    """Stands first in an array that is to become an instance of a type."""
+    """The first item of an array that is to become an instance of a type."""
 
     __slots__ = ("build",)
 

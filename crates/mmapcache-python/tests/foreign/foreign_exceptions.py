@@ -1,7 +1,7 @@
 """A pytest plug-in: tests that a list names have to fail, all others have to pass.
 
 The list has a line for each test, its name in pytest and the reason, with two blanks between them;
-`*` stands for any text in a name. Lines that begin with `#` are comments.
+`*` is any text in a name. Lines that begin with `#` are comments.
 """
 
 from __future__ import annotations
