@@ -3,9 +3,9 @@
 
     python tests/foreign/backends.py [SUITE ...]     by default all: those in SUITES below
 
-The interpreter needs `tests/requirements-backends.txt` and this package. The source packages with
-the tests come from the package index, into a temporary folder; nothing of them is in this
-repository.
+The interpreter needs this package and both `../requirements-backends.txt` and
+`backends_requirements.txt`, as `pip install -r` installs them. The source packages with the tests
+come from the package index, into a temporary folder; nothing of them is in this repository.
 
 `SUITE_exceptions.txt` lists the tests that cannot pass, each with the reason. A suite fails if a
 test fails that is not listed, and also if a listed one passes or is not there any more.
