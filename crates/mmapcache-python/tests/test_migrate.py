@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import io
 import multiprocessing
 import os
+import sqlite3
 import struct
 import threading
 import time
@@ -25,7 +27,7 @@ import mmapcache.diskcache as ours
 from mmapcache import salt as driver
 from mmapcache.migrate import __main__ as command
 from mmapcache.migrate import diskcache as disk_move
-from mmapcache.migrate import outcome
+from mmapcache.migrate import outcome, sqlite_rows
 from mmapcache.migrate import salt as salt_move
 from mmapcache.migrate.outcome import Outcome
 
@@ -527,5 +529,30 @@ def test_read_only_source_is_moved(tmp_path: Path) -> None:
 def test_other_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     assert command.main(["diskcache", str(tmp_path / "source"), str(tmp_path / "to")]) == 2
-    (tmp_path / "source" / "cache.db").write_bytes(b"not SQLite at all" * 100)
+    database = tmp_path / "source" / "cache.db"
+    database.write_bytes(b"not SQLite at all" * 100)
     assert command.main(["diskcache", str(tmp_path / "source"), str(tmp_path / "to")]) == 2
+    database.unlink()
+    with contextlib.closing(sqlite3.connect(database)) as other:
+        other.execute("CREATE TABLE Cache (key)")
+    assert command.main(["diskcache", str(tmp_path / "source"), str(tmp_path / "to")]) == 2
+
+
+def test_unwritable_directory_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # SQLite has to make a file beside a database in WAL mode, even to read it.
+    with theirs.Cache(str(tmp_path / "source")) as source:
+        source["key"] = "value"
+    connect = sqlite_rows._connect
+
+    def refuse(address: str) -> sqlite3.Connection:
+        if "mode=ro" in address:
+            raise sqlite3.OperationalError("unable to open database file")
+        return connect(address)
+
+    monkeypatch.setattr(sqlite_rows, "_connect", refuse)
+    result = disk_move.move(str(tmp_path / "source"), str(tmp_path / "to"))
+    assert counts(result) == {outcome.MOVED: 1}
+    # What is only in the log of a program that uses the database would be missing.
+    (tmp_path / "source" / "cache.db-wal").write_bytes(b"something")
+    with pytest.raises(OSError, match="may this user write there"):
+        disk_move.move(str(tmp_path / "source"), str(tmp_path / "to"))

@@ -93,10 +93,13 @@ class SqliteRows:
         self.directory = directory
         self._pickles = pickles
         self._database = _open(os.path.join(directory, DATABASE))
-        self.settings: dict[str, Any] = dict(
-            self._database.execute("SELECT key, value FROM Settings")
-        )
-        self.is_json = self._has_json() if disk == AUTOMATIC_DISK else disk == JSON_DISK
+        self.settings: dict[str, Any] = {}
+        try:
+            self.settings.update(self._database.execute("SELECT key, value FROM Settings"))
+            self.is_json = self._has_json() if disk == AUTOMATIC_DISK else disk == JSON_DISK
+        except sqlite3.Error:
+            self._database.close()
+            raise
 
     def __enter__(self) -> SqliteRows:
         return self
@@ -199,19 +202,26 @@ def _open(path: str) -> sqlite3.Connection:
     if not os.path.isfile(path):
         raise FileNotFoundError(2, "no database of diskcache", path)
     address = "file:" + urllib.parse.quote(os.path.abspath(path))
-    database = sqlite3.connect(address + "?mode=ro", uri=True, timeout=60, isolation_level=None)
     try:
-        database.execute("SELECT 1 FROM Cache LIMIT 1").fetchone()
+        return _connect(address + "?mode=ro")
     except sqlite3.OperationalError as error:
-        database.close()
         # A reader in WAL mode has to make a file, unless no process uses the database.
         wal = path + "-wal"
         if os.path.exists(wal) and os.path.getsize(wal) > 0:
             raise OSError(
                 5, f"SQLite cannot read the database: {error}; may this user write there?", path
             ) from error
-        database = sqlite3.connect(address + "?immutable=1", uri=True, isolation_level=None)
+        return _connect(address + "?immutable=1")
+
+
+def _connect(address: str) -> sqlite3.Connection:
+    database = sqlite3.connect(address, uri=True, timeout=60, isolation_level=None)
+    try:
+        # Opens the file, which connecting does not.
         database.execute("SELECT 1 FROM Cache LIMIT 1").fetchone()
+    except sqlite3.Error:
+        database.close()
+        raise
     return database
 
 
