@@ -22,7 +22,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-PACKAGE = HERE.parents[1] / "python"
 
 
 def source_package(name: str, version: str, folder: Path) -> Path:
@@ -39,7 +38,7 @@ def source_package(name: str, version: str, folder: Path) -> Path:
 
 def run(command: list[str], folder: Path, **variables: str) -> None:
     """Runs Python in `folder`; raises if it fails."""
-    paths = [str(PACKAGE), os.environ.get("PYTHONPATH", ""), variables.pop("PYTHONPATH", "")]
+    paths = [os.environ.get("PYTHONPATH", ""), variables.pop("PYTHONPATH", "")]
     environment = {**os.environ, **variables, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     environment["FOREIGN_HERE"] = str(HERE)
     subprocess.run([sys.executable, *command], cwd=folder, env=environment, check=True)
