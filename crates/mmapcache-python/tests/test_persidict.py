@@ -159,6 +159,61 @@ def test_removal_returns_value(values: MmapDict) -> None:
         values.popitem()
 
 
+class Racing(MmapDict):
+    """Another writer stores a value just after this one has looked."""
+
+    def _actual_etag(self, key: Any) -> Any:
+        return self._then_other_writes(super()._actual_etag(key), key)
+
+    def _get_value_and_etag(self, key: Any) -> Any:
+        try:
+            return super()._get_value_and_etag(key)
+        except KeyError as error:
+            self._then_other_writes(None, key)
+            raise error
+
+    def _then_other_writes(self, seen: Any, key: Any) -> Any:
+        if not hasattr(self, "was_overtaken"):
+            self.was_overtaken = True
+            MmapDict(base_dir=self.base_dir)[key] = "theirs"
+        return seen
+
+
+def test_overtaken_writer_notices(tmp_path: Path) -> None:
+    changes = {
+        "setdefault": lambda racing: racing.setdefault("a", "mine"),
+        "set_item_if": lambda racing: (
+            racing.set_item_if(
+                "a", value="mine", condition=ETAG_IS_THE_SAME, expected_etag=ITEM_NOT_AVAILABLE
+            ).new_value
+        ),
+        "setdefault_if": lambda racing: (
+            racing.setdefault_if(
+                "a",
+                default_value="mine",
+                condition=ETAG_IS_THE_SAME,
+                expected_etag=ITEM_NOT_AVAILABLE,
+            ).new_value
+        ),
+    }
+    for name, change in changes.items():
+        racing = Racing(base_dir=tmp_path / name)
+        assert change(racing) == "theirs", name
+        assert racing["a"] == "theirs"
+    replacing = Racing(base_dir=tmp_path / "replace")
+    MmapDict(base_dir=tmp_path / "replace")["a"] = "first"
+    etag = MmapDict(base_dir=tmp_path / "replace").etag("a")
+    same = {"condition": ETAG_IS_THE_SAME, "expected_etag": etag}
+    assert replacing.set_item_if("a", value="mine", **same).new_value == "theirs"
+    assert not replacing.discard_if("a", **same).condition_was_satisfied
+    removing = Racing(base_dir=tmp_path / "remove")
+    MmapDict(base_dir=tmp_path / "remove")["a"] = "first"
+    etag = MmapDict(base_dir=tmp_path / "remove").etag("a")
+    same = {"condition": ETAG_IS_THE_SAME, "expected_etag": etag}
+    assert not removing.discard_if("a", **same).condition_was_satisfied
+    assert removing["a"] == "theirs"
+
+
 COUNT = """
     import sys
     from mmapcache.persidict import MmapDict
