@@ -6,6 +6,7 @@ give them ours as well; nothing of Salt is copied.
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import subprocess
@@ -25,22 +26,25 @@ import salt.runners.cache as cache_runner
 import salt.utils.entrypoints
 from salt.exceptions import SaltCacheError
 
+_UNIT, _FUNCTIONAL = "tests.pytests.unit.cache", "tests.pytests.functional.cache"
 pytest.register_assert_rewrite(
-    "tests.pytests.unit.cache.test_cache_backends",
-    "tests.pytests.functional.cache.helpers",
-    "tests.pytests.functional.cache.test_mmap_cache_driver",
+    f"{_UNIT}.test_cache_backends",
+    f"{_FUNCTIONAL}.helpers",
+    f"{_FUNCTIONAL}.test_mmap_cache_driver",
 )
-import tests.pytests.functional.cache.test_localfs as localfs_tests  # noqa: E402
-import tests.pytests.unit.cache.test_cache_backends as contract  # noqa: E402
-from tests.pytests.functional.cache.helpers import run_common_cache_tests  # noqa: E402
-from tests.pytests.functional.cache.test_mmap_cache_driver import *  # noqa: E402, F403
-from tests.pytests.unit.cache.test_cache_backends import *  # noqa: E402, F403
+contract = importlib.import_module(f"{_UNIT}.test_cache_backends")
+localfs_tests = importlib.import_module(f"{_FUNCTIONAL}.test_localfs")
+run_common_cache_tests = importlib.import_module(f"{_FUNCTIONAL}.helpers").run_common_cache_tests
+for _module in (contract, importlib.import_module(f"{_FUNCTIONAL}.test_mmap_cache_driver")):
+    for _name, _test in vars(_module).items():
+        if _name.startswith(("test_", "Test")):
+            globals()[_name] = _test
 
 _FORK = multiprocessing.get_context("fork")
 
 
 def make_opts(tmp_path: Path, **more: Any) -> dict[str, Any]:
-    opts = salt.config.DEFAULT_MASTER_OPTS.copy()
+    opts: dict[str, Any] = salt.config.DEFAULT_MASTER_OPTS.copy()
     opts.update({"cachedir": str(tmp_path / "cache"), "cache": "mmapcache"})
     opts.update({"mmap_cache_size": 256, "extension_modules": "", **more})
     return opts
