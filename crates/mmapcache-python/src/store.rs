@@ -273,7 +273,10 @@ impl Store {
     /// Adds to the number of a key and returns the sum; no addition of another process is lost. The item
     /// keeps when it expires, and its tag. Without one, begins with `default`; raises `KeyError` if that is
     /// None.
-    #[pyo3(signature = (key, delta=None, default=Given::Not, retry=false))]
+    #[pyo3(
+        signature = (key, delta=None, default=Given::Not, retry=false),
+        text_signature = "($self, key, delta=1, default=0, retry=False)"
+    )]
     fn incr<'py>(
         slf: &Bound<'py, Self>,
         key: &Bound<'py, PyAny>,
@@ -405,8 +408,8 @@ impl Store {
             return Err(PyValueError::new_err("a prefix has at most 59,000 bytes"));
         }
         let mut bytes = value::encode(value, read, None, &key, &terms, codec)?;
-        let large = open.is_large(bytes.len());
-        let number = upkeep::write_of_size(py, &open, retry, large, |change| {
+        let len = bytes.len();
+        let number = upkeep::write_of_size(py, &open, retry, len, |change| {
             if terms.is_parked {
                 entries::note_parked(change)?;
             }
@@ -417,13 +420,16 @@ impl Store {
 
     /// Removes the item at a side of the queue of a prefix, and returns its key and value; `default` if the
     /// queue is empty. Each item is pulled once. Expired ones are removed.
-    #[pyo3(signature = (prefix=None, default=None, side="front", expire_time=false, tag=false, retry=false))]
+    #[pyo3(
+        signature = (prefix=None, default=Given::Not, side="front", expire_time=false, tag=false, retry=false),
+        text_signature = "($self, prefix=None, default=(None, None), side='front', expire_time=False, tag=False, retry=False)"
+    )]
     #[allow(clippy::too_many_arguments, reason = "those of diskcache")]
     fn pull<'py>(
         &self,
         py: Python<'py>,
         prefix: Option<&str>,
-        default: Optional<'py>,
+        default: Given<'py>,
         side: &str,
         expire_time: bool,
         tag: bool,
@@ -438,13 +444,16 @@ impl Store {
     }
 
     /// Returns key and value of the item at a side of a queue, as `pull`, and leaves it there.
-    #[pyo3(signature = (prefix=None, default=None, side="front", expire_time=false, tag=false, retry=false))]
+    #[pyo3(
+        signature = (prefix=None, default=Given::Not, side="front", expire_time=false, tag=false, retry=false),
+        text_signature = "($self, prefix=None, default=(None, None), side='front', expire_time=False, tag=False, retry=False)"
+    )]
     #[allow(clippy::too_many_arguments, reason = "those of diskcache")]
     fn peek<'py>(
         &self,
         py: Python<'py>,
         prefix: Option<&str>,
-        default: Optional<'py>,
+        default: Given<'py>,
         side: &str,
         expire_time: bool,
         tag: bool,

@@ -64,6 +64,13 @@ def test_unknown_side_is_refused(cache: Cache) -> None:
         cache.pull(side="left")
 
 
+def test_default_of_empty_queue(cache: Cache) -> None:
+    for call in (cache.pull, cache.peek):
+        assert call() == (None, None)
+        assert call(default=None) is None
+        assert call(default=1, tag=True) == (1, None)
+
+
 def test_empty_queue_begins_again(cache: Cache) -> None:
     for _ in range(3):
         assert cache.push(1) == FIRST
@@ -280,6 +287,20 @@ def test_index_is_one_for_processes(tmp_path: Path) -> None:
     assert other.setdefault("c", 3) == 3
     assert index.push("item", "q") == f"q-{FIRST}"
     assert index.pull("q") == (f"q-{FIRST}", "item")
+
+
+# What the files are is decided when they are made: those of a Cache have no order of their own.
+def test_plain_cache_serves_as_index(tmp_path: Path) -> None:
+    with Cache(tmp_path, eviction_policy="none") as cache:
+        cache["b"] = cache["a"] = 1
+    index = Index(str(tmp_path))
+    assert not hasattr(index.cache, "is_ordered")
+    index["c"] = 2
+    assert list(index) == ["b", "a", "c"]
+    assert index.popitem(last=False) == ("b", 1)
+    deque = Deque("x", str(tmp_path))
+    assert not hasattr(deque.cache, "is_queue")
+    assert list(deque) == ["x", 1, 2]
 
 
 # As after a power loss: the order of the keys is older than the entries, or gone.

@@ -156,9 +156,9 @@ impl<'py> FromPyObject<'_, 'py> for Given<'py> {
 pub(super) type Optional<'py> = Option<Bound<'py, PyAny>>;
 
 /// Returns the default of a queue: a pair of None, if there is no other.
-pub(super) fn or_pair<'py>(py: Python<'py>, default: Optional<'py>) -> PyResult<Bound<'py, PyAny>> {
+pub(super) fn or_pair<'py>(py: Python<'py>, default: Given<'py>) -> PyResult<Bound<'py, PyAny>> {
     match default {
-        Some(default) => Ok(default),
-        None => Ok((py.None(), py.None()).into_pyobject(py)?.into_any()),
+        Given::Object(default) => Ok(default),
+        Given::Not => Ok((py.None(), py.None()).into_pyobject(py)?.into_any()),
     }
 }

@@ -132,8 +132,8 @@ impl Store {
         let mut bytes = value::encode(value, read, Some(caller_key), &key, &terms, codec)?;
         let now = life.now;
         let is_parked = terms.is_parked;
-        let large = open.is_large(bytes.len());
-        upkeep::write_of_size(py, &open, options.retry, large, |change| {
+        let len = bytes.len();
+        upkeep::write_of_size(py, &open, options.retry, len, |change| {
             if is_parked {
                 entries::note_parked(change)?;
             }

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mmapcache::{Cache, CacheWriter, Error, ErrorKind, Eviction, MmapCache, Options, Result};
 
@@ -14,6 +14,10 @@ use crate::store::{undo, upkeep};
 
 /// The longest wait of the engine without a look at the signals.
 const PIECE: Duration = Duration::from_millis(200);
+/// How long a call waits to set the bound again.
+const RESTORING: Duration = Duration::from_secs(60);
+/// The smallest bound that the engine takes.
+pub(super) const LEAST_BOUND: u64 = 1 << 20;
 /// Share of the bound that the engine refuses a larger record than.
 const LARGE: u64 = 16;
 
@@ -120,29 +124,53 @@ impl Open {
         bound > 0 && bytes as u64 + 1024 > bound / LARGE
     }
 
-    /// Calls `f` while the entries have no bound, and evicts what is too much then.
+    /// Makes room for a record of `bytes` bytes, and calls `f`, which stores it, while the entries have no
+    /// bound.
     ///
-    /// diskcache takes a value of any size, and makes room for it afterwards; so do we.
-    pub(super) fn unbound<T>(&self, mut f: impl FnMut() -> Result<T>) -> Result<T> {
-        const ATTEMPTS: u32 = 8;
+    /// diskcache takes a value of any size. Room is made before: an eviction after it could take the
+    /// record itself, if all others have been read since they were stored.
+    pub(super) fn unbound<T>(&self, bytes: usize, f: impl FnMut() -> Result<T>) -> Result<T> {
         let bound = self.flags.max_bytes.load(Relaxed);
         let eviction = self.data.settings()?.eviction;
+        let done = self
+            .make_room(bound, eviction, bytes)
+            .and_then(|()| self.without_bound(eviction, f));
+        let begin = Instant::now();
+        // What is stored is stored: the caller must not try again because this waits for the lock.
+        while let Err(error) = self.set_bound(Some(bound), eviction) {
+            if !is_locked(&error) || begin.elapsed() > RESTORING {
+                // The next one that opens the store, or stores a large value, sets it.
+                break;
+            }
+        }
+        done
+    }
+
+    fn make_room(&self, bound: u64, eviction: Eviction, bytes: usize) -> Result<()> {
+        // The engine keeps a fifth for what it moves.
+        let room = (bound / 5 * 4)
+            .saturating_sub(bytes as u64)
+            .max(LEAST_BOUND);
+        if upkeep::volume(self)? <= room {
+            return Ok(());
+        }
+        self.set_bound(Some(room), eviction)?;
+        upkeep::evict_by_steps(self, room)
+    }
+
+    fn without_bound<T>(&self, eviction: Eviction, mut f: impl FnMut() -> Result<T>) -> Result<T> {
+        const ATTEMPTS: u32 = 8;
         let mut attempts = 0;
-        let done = loop {
+        loop {
             self.set_bound(None, eviction)?;
             let done = f();
             attempts += 1;
             // Another process may have set the bound in between, after a large value of its own.
             let is_refused = matches!(&done, Err(error) if is_too_large(error));
             if !is_refused || attempts == ATTEMPTS {
-                break done;
+                return done;
             }
-        };
-        self.set_bound(Some(bound), eviction)?;
-        if done.is_ok() {
-            upkeep::evict_by_steps(self, bound)?;
         }
-        done
     }
 }
 

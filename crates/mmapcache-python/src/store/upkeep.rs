@@ -8,15 +8,13 @@ use mmapcache::{Eviction, Options, Repair, Result, Update};
 use pyo3::prelude::*;
 
 use crate::store::change::{Change, Found};
-use crate::store::open::Open;
+use crate::store::open::{LEAST_BOUND, Open};
 use crate::store::{Settings, entries, order, queue, scan, transaction};
 
 /// The key of the settings in `meta`.
 pub(super) const SETTINGS: &[u8] = b"s";
 /// The key of hits and misses in `meta`.
 const COUNTS: &[u8] = b"h";
-/// The smallest bound that the engine takes.
-const LEAST_BOUND: u64 = 1 << 20;
 /// Entries that are removed under one lock.
 const BATCH: usize = 100;
 /// A key that no caller's key is like: its entry makes the engine clean up.
@@ -52,15 +50,15 @@ pub(super) fn write_of_size<T: Send>(
     py: Python<'_>,
     open: &Arc<Open>,
     retry: bool,
-    is_large: bool,
+    bytes: usize,
     mut change: impl FnMut(&mut Change<'_, '_>) -> Result<T> + Send,
 ) -> PyResult<T> {
     // In a transaction the bound cannot be lifted: that takes the lock by another handle.
-    if !is_large || transaction::is_inside(open) {
+    if !open.is_large(bytes) || transaction::is_inside(open) {
         return transaction::write(py, open, retry, change);
     }
     transaction::call(py, open, retry, || {
-        open.unbound(|| {
+        open.unbound(bytes, || {
             let mut writer = open.acquire()?;
             change(&mut Change::new(open, &mut writer, None))
         })
