@@ -183,7 +183,7 @@ impl Cache {
 
     fn __delitem__(&self, py: Python<'_>, key: BytesLike<'_>) -> PyResult<()> {
         let bytes = key.as_bytes();
-        match self.write(py, |cache| cache.take(bytes))? {
+        match self.write(py, |cache| update::take_value(cache, bytes))? {
             Some(_) => Ok(()),
             None => Err(PyKeyError::new_err(PyBytes::new(py, bytes).unbind())),
         }
@@ -466,7 +466,7 @@ impl Cache {
         Ok(Self::to_bytes(py, taken))
     }
 
-    /// As `take`; the default if there is no fresh value, and `KeyError` without one.
+    /// As `take`; the default if there is no fresh value, and `KeyError` without one. A negative entry stays.
     #[pyo3(signature = (key, /, *default))]
     fn pop<'py>(
         &self,
@@ -475,7 +475,7 @@ impl Cache {
         default: &Bound<'py, PyTuple>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let bytes = key.as_bytes();
-        let taken = self.write(py, |cache| cache.take(bytes))?;
+        let taken = self.write(py, |cache| update::take_value(cache, bytes))?;
         or_default(py, taken, bytes, default)
     }
 

@@ -91,6 +91,7 @@ impl Labels {
         let engine = options.engine();
         let open = || mmapcache::Labels::open_with(&path, &engine);
         let labels = Arc::new(options.patience.run(py, open)?);
+        reports::warn_of_losses(py, labels.last_recovery(), labels.path())?;
         self.0.open(Opened { labels, options });
         Ok(())
     }

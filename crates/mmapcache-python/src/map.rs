@@ -111,7 +111,9 @@ impl MmapCache {
         let mut options = OpenOptions::take(&keywords)?;
         options.max_entries = keywords.take("max_entries")?;
         keywords.finish("MmapCache()")?;
-        self.0.open(open(py, &path, options)?);
+        let opened = open(py, &path, options)?;
+        reports::warn_of_losses(py, opened.map.last_recovery(), opened.map.path())?;
+        self.0.open(opened);
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! Statistics and reports of the engine as dictionaries.
 
+use std::path::Path;
+
 use mmapcache::{
     BackupReport, CacheCounts, CacheSettings, CacheStats, DiskUsage, Recovery, RepairReport, Stats,
     VerifyReport,
@@ -154,6 +156,22 @@ pub(crate) fn recovery<'py>(py: Python<'py>, recovery: &Recovery) -> Dict<'py> {
         unwritten,
         damaged_bytes,
     ))
+}
+
+/// Warns of a recovery that lost entries: the call that ran it goes on as usual.
+pub(crate) fn warn_of_losses(
+    py: Python<'_>,
+    recovery: Option<Recovery>,
+    path: &Path,
+) -> PyResult<()> {
+    let Some(recovery) = recovery.filter(|recovery| recovery.dropped > 0) else {
+        return Ok(());
+    };
+    let category = py.import("mmapcache._errors")?.getattr("RecoveryWarning")?;
+    let message = format!("{}: rebuilt from its heap: {recovery}", path.display());
+    let warn = py.import("warnings")?.getattr("warn")?;
+    warn.call1((message, category))?;
+    Ok(())
 }
 
 /// What a repair found and lost.

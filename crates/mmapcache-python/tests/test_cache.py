@@ -298,7 +298,13 @@ def test_negative_entry_is_no_value(cache: Cache) -> None:
     assert entry.is_negative
     assert [key for key, _ in cache.entries()] == [b"a"]
     assert cache.add(b"a", b"1") is None
+    with pytest.raises(KeyError):
+        del cache[b"a"]
+    assert cache.pop(b"a", None) is None
+    # What found no value has changed nothing.
+    assert cache.entry(b"a") is not None
     assert cache.setdefault(b"a", b"2") == b"2"
+    assert cache.pop(b"a") == b"2"
 
 
 def test_stale_value_says_so(cache: Cache) -> None:

@@ -615,6 +615,28 @@ def test_damaged_value_is_corruption(path: Path) -> None:
         assert report["problems"][0]["what"]
 
 
+# Files that were copied are verified when they are opened; what is damaged among them is lost.
+def test_lost_entries_are_warned_of(path: Path, tmp_path: Path) -> None:
+    with MmapCache(path) as mapping:
+        fill(mapping, 50)
+        mapping.flush()
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    for file in path.parent.glob("cache*"):
+        if file.is_file():
+            damaged = file.read_bytes().replace(b"value7", b"VALUE7")
+            (copies / file.name).write_bytes(damaged)
+    with (
+        pytest.warns(mmapcache.RecoveryWarning, match="1 given up"),
+        MmapCache(copies / "cache") as mapping,
+    ):
+        assert mapping.last_recovery is not None
+        assert mapping.last_recovery["dropped"] == 1
+        assert len(mapping) == 49
+    # Without a loss there is nothing to warn of.
+    MmapCache(copies / "cache").close()
+
+
 def test_repair_keeps_good_entries(path: Path) -> None:
     with MmapCache(path) as mapping:
         pairs = fill(mapping, 50)
@@ -722,4 +744,4 @@ def test_exceptions_are_pickled_with_path() -> None:
     for name in mmapcache.__all__:
         public = getattr(mmapcache, name)
         if isinstance(public, type) and issubclass(public, BaseException):
-            assert issubclass(public, mmapcache.MmapCacheError)
+            assert issubclass(public, (mmapcache.MmapCacheError, mmapcache.RecoveryWarning))

@@ -106,5 +106,9 @@ class NotStoredError(MmapCacheError):
     """The computed value, to be used all the same."""
 
 
+class RecoveryWarning(UserWarning):
+    """Opening rebuilt the index and lost entries; ``last_recovery`` has the figures."""
+
+
 class ClosedError(MmapCacheError, ValueError):
     """The handle is closed, or was never opened."""

@@ -567,7 +567,7 @@ class Store:
         tag: Any = None,
         retry: bool = False,
     ) -> bool: ...
-    def incr(self, key: Any, delta: Any = None, default: Any = ..., retry: bool = False) -> Any: ...
+    def incr(self, key: Any, delta: Any = 1, default: Any = ..., retry: bool = False) -> Any: ...
     def touch(self, key: Any, expire: Seconds | None = None, retry: bool = False) -> bool: ...
     def pop(
         self,
@@ -591,7 +591,7 @@ class Store:
     def pull(
         self,
         prefix: str | None = None,
-        default: Any = None,
+        default: Any = (None, None),
         side: str = "front",
         expire_time: bool = False,
         tag: bool = False,
@@ -600,7 +600,7 @@ class Store:
     def peek(
         self,
         prefix: str | None = None,
-        default: Any = None,
+        default: Any = (None, None),
         side: str = "front",
         expire_time: bool = False,
         tag: bool = False,

@@ -44,3 +44,20 @@ pub(super) fn update_with(
         None => updated.map(|version| version.map(Version::as_nanos)),
     }
 }
+
+/// Removes the entry of a key if it has a fresh value, and returns that. A negative entry stays: a call that
+/// finds no value changes nothing.
+pub(super) fn take_value(
+    cache: &mmapcache::Cache,
+    key: &[u8],
+) -> mmapcache::Result<Option<Vec<u8>>> {
+    let mut taken = None;
+    cache.update(key, |entry| match entry {
+        Some(entry) if !entry.is_negative() => {
+            taken = Some(entry.value().to_vec());
+            Update::Delete
+        }
+        _ => Update::Keep,
+    })?;
+    Ok(taken)
+}
