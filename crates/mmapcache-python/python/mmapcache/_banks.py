@@ -74,10 +74,9 @@ class Member(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A value as it was stored, with the moment (seconds since 1970) and the deadline, or None."""
+    """A value as it was stored, with its deadline in seconds since 1970, if it has one."""
 
     value: bytes
-    stored_at: float
     expires_at: float | None
 
 
@@ -225,7 +224,7 @@ class Banks:
         return None if cache is None else cache.get(_data_key(*split_key(bank, key)))
 
     def entry(self, bank: str, key: object) -> Found | None:
-        """Returns the value of a key with its times; None if it is absent or expired."""
+        """Returns the value of a key with its deadline; None if it is absent or expired."""
         cache = self._look()
         if cache is None:
             return None
@@ -235,8 +234,7 @@ class Banks:
             return None  # as for `get`
         if found is None:
             return None
-        # Versions are times in nanoseconds, unless the clock was set back.
-        return Found(found.value, found.version / 1e9, found.expires_at)
+        return Found(found.value, found.expires_at)
 
     def contains(self, bank: str, key: object) -> bool:
         """Returns whether the key is there and has not expired."""

@@ -35,20 +35,19 @@ from typing import Any, ParamSpec, TypeVar
 import msgpack
 
 from mmapcache import MmapCacheError
-from mmapcache._banks import KEY, Banks, Found
+from mmapcache._banks import KEY, Banks
 
 log = logging.getLogger(__name__)
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-# The first byte of a value: how the rest is encoded.
+# The first byte of a value: how the data is encoded. Then the moment of its writing, in seconds
+# since 1970, which `updated` returns: of data that was moved here it is that of the source, and the
+# engine's own is that of a clock that ticks every 4 ms.
 _PLAIN = 1
 _PAYLOAD = 2
-# Added to it if eight bytes follow that say when the value was written: it was moved here from
-# another driver, whose time counts for `updated`.
-_MOVED = 0x10
-_TIME = struct.Struct("<d")
+_HEAD = struct.Struct("<Bd")
 
 _banks: dict[str, Banks] = {}
 
@@ -69,9 +68,10 @@ def banks(cachedir: str) -> Banks:
 
 def encode(data: Any) -> bytes:
     """Returns data as the driver stores it; raises ``SaltCacheError`` for what has no encoding."""
+    now = time.time()
     try:
         packed: bytes = msgpack.packb(data, use_bin_type=True)
-        return bytes((_PLAIN,)) + packed
+        return _HEAD.pack(_PLAIN, now) + packed
     except (TypeError, ValueError, OverflowError):
         pass
     try:
@@ -79,7 +79,7 @@ def encode(data: Any) -> bytes:
         import salt.payload
 
         packed = salt.payload.dumps(data, use_bin_type=True)
-        return bytes((_PAYLOAD,)) + packed
+        return _HEAD.pack(_PAYLOAD, now) + packed
     except Exception as error:
         raise _error(f"the data cannot be encoded: {error}") from error
 
@@ -87,24 +87,28 @@ def encode(data: Any) -> bytes:
 def encode_moved(packed: bytes, *, written_at: float, has_extensions: bool) -> bytes:
     """Returns packed data of another driver as this one stores it.
 
-    ``written_at`` is the moment, in seconds since 1970, that :func:`updated` returns instead of
-    that of the storing. ``has_extensions`` says whether ``salt.payload`` has to decode the data.
+    ``written_at`` is the moment of its writing, in seconds since 1970. ``has_extensions`` says
+    whether ``salt.payload`` has to decode the data.
     """
-    encoding = _PAYLOAD if has_extensions else _PLAIN
-    return bytes((encoding | _MOVED,)) + _TIME.pack(written_at) + packed
+    return _HEAD.pack(_PAYLOAD if has_extensions else _PLAIN, written_at) + packed
 
 
-def decode(value: bytes) -> tuple[Any, float | None]:
-    """Returns the data of a stored value, and when another driver wrote it if it was moved."""
-    if not value:
-        raise _error("an entry is empty, so another program stored it")
-    start, written_at = 1, None
-    if value[0] & _MOVED:
-        if len(value) < 1 + _TIME.size:
-            raise _error("an entry is too short, so another program stored it")
-        start = 1 + _TIME.size
-        written_at = _TIME.unpack_from(value, 1)[0]
-    return _unpack(value[0] & ~_MOVED, memoryview(value)[start:]), written_at
+def decode(value: bytes) -> Any:
+    """Returns the data of a stored value."""
+    encoding, _ = _head(value)
+    return _unpack(encoding, memoryview(value)[_HEAD.size :])
+
+
+def written_at(value: bytes) -> float:
+    """Returns when a stored value was written, in seconds since 1970."""
+    return _head(value)[1]
+
+
+def _head(value: bytes) -> tuple[int, float]:
+    if len(value) < _HEAD.size:
+        raise _error("an entry is too short, so another program stored it")
+    encoding, moment = _HEAD.unpack_from(value)
+    return encoding, moment
 
 
 def _unpack(encoding: int, packed: memoryview) -> Any:
@@ -172,23 +176,14 @@ def store(bank: str, key: str, data: Any, cachedir: str, expires: float | None =
 def fetch(bank: str, key: str, cachedir: str) -> Any:
     """Returns the data of a key; an empty dictionary if it is absent or has expired."""
     value = banks(cachedir).get(bank, key)
-    return {} if value is None else decode(value)[0]
+    return {} if value is None else decode(value)
 
 
 @_raises_salt_errors
 def updated(bank: str, key: str, cachedir: str) -> int | None:
     """Returns when the key was stored, in whole seconds since 1970; None if it is absent."""
-    found = banks(cachedir).entry(bank, key)
-    return None if found is None else int(written_at(found))
-
-
-def written_at(found: Found) -> float:
-    """Returns when the data of an entry was written, in seconds since 1970."""
-    if found.value[:1] and found.value[0] & _MOVED:
-        moved = decode(found.value)[1]
-        if moved is not None:
-            return moved
-    return found.stored_at
+    value = banks(cachedir).get(bank, key)
+    return None if value is None else int(written_at(value))
 
 
 @_raises_salt_errors
@@ -219,7 +214,7 @@ def list_all(bank: str, cachedir: str, include_data: bool = False) -> dict[str, 
     found = {}
     for name, value in where.items(bank):
         try:
-            found[name] = decode(value)[0]
+            found[name] = decode(value)
         except Exception as error:
             log.error("mmapcache: bank %r, key %r: %s", bank, name, error)
     return found

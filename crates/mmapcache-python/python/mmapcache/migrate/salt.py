@@ -87,7 +87,7 @@ def _move_entry(to: Banks, entry: _Source, result: Outcome) -> None:
             return
     there = to.entry(entry.bank, entry.key)
     if there is not None:
-        newer = driver.written_at(there) - entry.written_at
+        newer = driver.written_at(there.value) - entry.written_at
         if newer > -_SAME_TIME:
             result.count(outcome.UNCHANGED if newer < _SAME_TIME else outcome.NEWER)
             return
