@@ -6,9 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 LIMIT = 60
@@ -25,20 +28,41 @@ def run_python(program: str, *arguments: Any) -> str:
 
 
 def run_together(program: str, count: int, *arguments: Any) -> list[str]:
-    """Runs a program `count` times at once and returns what each prints."""
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    running = [subprocess.Popen(_command(program, arguments), **pipes) for _ in range(count)]
-    printed = []
-    try:
-        for process in running:
-            output, errors = process.communicate(timeout=LIMIT)
-            assert process.returncode == 0, errors
-            printed.append(output)
-    finally:
-        for process in running:
-            process.kill()
-            process.wait()
-    return printed
+    """Runs a program `count` times at once and returns what each prints.
+
+    Each may call `wait_for_all` of this module, after which all of them are at work.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+            "TOGETHER": f"{folder}:{count}",
+        }
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        command = _command(program, arguments)
+        running = [subprocess.Popen(command, env=environment, **pipes) for _ in range(count)]
+        printed = []
+        try:
+            for process in running:
+                output, errors = process.communicate(timeout=LIMIT)
+                assert process.returncode == 0, errors
+                printed.append(output)
+        finally:
+            for process in running:
+                process.kill()
+                process.wait()
+        return printed
+
+
+def wait_for_all() -> None:
+    """Waits until every process of a `run_together` has called this; raises after a while."""
+    folder, count = os.environ["TOGETHER"].rsplit(":", 1)
+    Path(folder, str(os.getpid())).touch()
+    ends = time.monotonic() + LIMIT
+    while len(os.listdir(folder)) < int(count):
+        assert time.monotonic() < ends, "another process has not begun"
+        time.sleep(0.001)
 
 
 @contextmanager

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from backend_helpers import run_together
 
+from mmapcache._shared import change_value
 from mmapcache.cachelib import MmapCache
+from mmapcache.codecs import get_codec
 
 
 @pytest.fixture
@@ -120,15 +122,32 @@ def test_counter_keeps_deadline(cache: MmapCache) -> None:
 COUNT = """
     import sys
     from mmapcache.cachelib import MmapCache
+    from backend_helpers import wait_for_all
     cache = MmapCache(sys.argv[1])
-    for _ in range(400):
+    wait_for_all()
+    for _ in range(1_000):
         cache.inc("count")
 """
 
 
+def test_overtaken_change_sees_other_value(cache: MmapCache) -> None:
+    # Another writer comes between the look and the store: its value is not lost.
+    cache.set("count", 0)
+    seen: list[int] = []
+
+    def change(value: int) -> int:
+        if not seen:
+            cache.set("count", 10)
+        seen.append(value)
+        return value + 1
+
+    assert change_value(cache.store, get_codec("msgpack"), b"kcount", change) == 11
+    assert (seen, cache.get("count")) == ([0, 10], 11)
+
+
 def test_processes_count_together(cache: MmapCache, location: Path) -> None:
     run_together(COUNT, 3, location)
-    assert cache.get("count") == 1_200
+    assert cache.get("count") == 3_000
 
 
 def test_unsupported_value_is_named(cache: MmapCache) -> None:

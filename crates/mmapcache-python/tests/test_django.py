@@ -246,7 +246,9 @@ INCREMENT = """
     from django.conf import settings
     settings.configure()
     from mmapcache.django import MmapCache
+    from backend_helpers import wait_for_all
     cache = MmapCache(sys.argv[1], {})
+    wait_for_all()
     for _ in range(int(sys.argv[2])):
         cache.incr("count")
     print(cache.get("count"))

@@ -38,7 +38,9 @@ FORK_AND_HOLD = """
 COUNT = """
     import sys
     from mmapcache._mutex import FileMutex
+    from backend_helpers import wait_for_all
     path, times = sys.argv[1], int(sys.argv[2])
+    wait_for_all()
     for _ in range(times):
         with FileMutex(path, "key"):
             with open(path) as file:

@@ -217,8 +217,10 @@ def test_overtaken_writer_notices(tmp_path: Path) -> None:
 COUNT = """
     import sys
     from mmapcache.persidict import MmapDict
+    from backend_helpers import wait_for_all
     values = MmapDict(base_dir=sys.argv[1])
-    for _ in range(100):
+    wait_for_all()
+    for _ in range(300):
         while True:
             found = values.get_with_etag("count")
             changed = values.set_item_if(
@@ -234,13 +236,15 @@ COUNT = """
 def test_processes_count_together(values: MmapDict) -> None:
     values["count"] = 0
     run_together(COUNT, 3, values.base_dir)
-    assert values["count"] == 300
+    assert values["count"] == 900
 
 
 CLAIM = """
     import os, sys
     from mmapcache.persidict import MmapDict
+    from backend_helpers import wait_for_all
     values = MmapDict(base_dir=sys.argv[1])
+    wait_for_all()
     print(sum(values.setdefault(str(number), os.getpid()) == os.getpid() for number in range(200)))
 """
 
