@@ -388,6 +388,16 @@ def test_entries_are_bounded(make_cache: MakeCache) -> None:
     assert cache.get(999) == 999
 
 
+def test_disk_is_bounded(make_cache: MakeCache) -> None:
+    assert make_cache().store.settings()["max_bytes"] == 1 << 30
+    named = make_cache(OPTIONS={"max_bytes": 4 << 20})
+    assert named.store.settings()["max_bytes"] == 4 << 20
+    for number in range(200):
+        named.set(number, bytes(100_000))
+    assert named.store.disk_usage()["total"] <= 9 << 20
+    assert make_cache(OPTIONS={"max_bytes": None}).store.settings()["max_bytes"] is None
+
+
 def test_eviction_ignores_text_of_key(make_cache: MakeCache) -> None:
     # The database backend evicts the keys that come first in the alphabet.
     cache = make_cache(OPTIONS={"MAX_ENTRIES": 200})
