@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Salt: with `cache: mmap_cache`, whatever is stored with `expires=` stays for ever, without an error.
+# Salt: with `cache: mmap_cache`, what is stored with `expires=` never expires, without an error.
 #
 # Seen on: Salt 3008.5, its drivers localfs and mmap_cache, CPython 3.11.
 #

@@ -5,7 +5,7 @@ needs cargo, which builds `examples/rust_peer.rs`.
 
 Both repeat the same step on one `Cache`:
 
-* a key that all write (`shared/N`): its value is whole, whoever stored it;
+* a key that all write (`shared/N`): its value is whole, of either program;
 * a key that only this program writes (`own/NAME/N`): it is what was stored last, or absent;
 * `add` of a key that both add (`claim/N`): the programs' successes are as many as the keys;
 * `get_or_insert_with` of a key that both compute (`computed/N`): it is computed once for all;

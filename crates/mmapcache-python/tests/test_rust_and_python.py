@@ -28,7 +28,7 @@ def test_rust_and_python_agree(program: str, tmp_path: Path) -> None:
 
 def test_wrong_values_are_noticed(program: str, tmp_path: Path) -> None:
     # The checks themselves can fail, on both sides.
-    for value in (b"nobody:1:", b"python:x:", b"rust:2:\x03", b"python:1:" + b"\x01" * 1_499):
+    for value in (b"other:1:", b"python:x:", b"rust:2:\x03", b"python:1:" + b"\x01" * 1_499):
         with pytest.raises(WrongError):
             rust_and_python.check_value(value)
     peer = Peer(str(tmp_path / "cache"))

@@ -124,7 +124,7 @@ def test_expired_key_is_absent_everywhere(driver: ModuleType, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("none", [None, 0])
-def test_no_seconds_mean_for_ever(driver: ModuleType, tmp_path: Path, none: int | None) -> None:
+def test_no_seconds_mean_no_end(driver: ModuleType, tmp_path: Path, none: int | None) -> None:
     driver.store("bank", "key", 1, str(tmp_path), expires=100)
     driver.store("bank", "key", 2, str(tmp_path), expires=none)
     found = salt.banks(str(tmp_path)).entry("bank", "key")
@@ -348,7 +348,7 @@ def test_long_table_is_listed_whole(banks: Banks) -> None:
 
 
 def test_expired_keys_do_not_pile_up(banks: Banks) -> None:
-    # Sessions that expire and new ones all the time, and nobody cleans.
+    # Sessions that expire and new ones all the time, without a call of `clean`.
     largest = 0
     for number in range(600):
         banks.store("tokens", f"t{number}", b"1", expires_at=round(time.time() + 0.05, 3))
@@ -498,7 +498,7 @@ def _add_and_remove_others(path: str, stop: Any) -> None:
         banks.remove("bank", f"other{(number * 7) % 20}")
 
 
-def test_listing_misses_no_standing_key(tmp_path: Path) -> None:
+def test_listing_misses_no_unchanged_key(tmp_path: Path) -> None:
     # Removals move members; a listing that is under way must not miss one.
     path = str(tmp_path / "banks")
     banks = Banks(path)

@@ -24,8 +24,8 @@ a correct tree, at worst with a slot whose member has no place (a hole), and wit
 listed and has no value. Holes also appear when a deadline passes; each insertion looks at a few
 slots and closes those that it finds.
 
-All changes are made under the writer lock of the cache. Readers take no lock; a listing that a
-writer changed meanwhile begins again.
+All changes are made under the writer lock of the cache. Readers take no lock; a listing begins
+again if a writer changed the table during it.
 """
 
 from __future__ import annotations
@@ -316,7 +316,7 @@ class Banks:
     def store(
         self, bank: str, key: object, value: bytes, *, expires_at: float | None = None
     ) -> None:
-        """Stores a value, until ``expires_at`` (seconds since 1970) or for ever; replaces any."""
+        """Stores a value, until ``expires_at`` (seconds since 1970) or without end."""
         path, name = split_key(bank, key)
         cache = self.cache()
         with cache.writer() as writer:
@@ -346,7 +346,7 @@ class Banks:
     def remove_bank(self, bank: str) -> bool:
         """Removes a bank with its keys and sub-banks; returns whether it existed.
 
-        Readers see it disappear key by key. A process that is killed meanwhile leaves the rest; the
+        Readers see it disappear key by key. A process that is killed during it leaves the rest; the
         bank can be removed again.
         """
         path = bank_path(bank)

@@ -163,7 +163,7 @@ def get_storage_id(kwargs: dict[str, Any]) -> tuple[str, str]:
 
 @_raises_salt_errors
 def store(bank: str, key: str, data: Any, cachedir: str, expires: float | None = None) -> None:
-    """Stores data under a key of a bank, for ``expires`` seconds; None and 0 mean for ever.
+    """Stores data under a key of a bank, for ``expires`` seconds; None and 0 mean no end.
 
     With a negative number of seconds the key has expired at once.
     """

@@ -84,7 +84,7 @@ class AutoIncrementDict:
         return self._labels.get(_encode(key)) is not None
 
     def __iter__(self) -> Iterator[Any]:
-        """Yields the keys in the order of their numbers, without those that are added meanwhile."""
+        """Yields the keys in the order of their numbers, without those that are added later."""
         return (_decode(label) for _, label in self._labels)
 
     def items(self) -> Iterator[tuple[Any, int]]:

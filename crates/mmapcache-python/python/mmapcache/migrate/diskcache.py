@@ -7,10 +7,10 @@ storing are not. A new destination also gets the source's ``size_limit``, ``cull
 An entry that the destination has with another value is kept there, unless ``overwrite`` is set. So
 the command may be repeated, and does not undo what programs have stored at the destination since.
 
-diskcache pickles what is no text, bytes or number. Loading a pickle can run any code, and whoever
-may write to the directory can make one, so pickles are left out unless the caller names them:
-``plain`` loads those that need no class (None, booleans, lists, dictionaries, tuples, sets), which
-cannot run code; ``any`` loads all.
+diskcache pickles what is no text, bytes or number. Loading a pickle can run any code, and every
+program that may write to the directory can make one, so pickles are left out unless the caller
+names them: ``plain`` loads those that need no class (None, booleans, lists, dictionaries, tuples,
+sets), which cannot run code; ``any`` loads all.
 """
 
 from __future__ import annotations

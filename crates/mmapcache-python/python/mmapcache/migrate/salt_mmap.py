@@ -35,7 +35,7 @@ _CHECKSUM = struct.Struct("<Q")
 _COUNT = struct.Struct("<Q")
 _PLACE_BITS = 48
 # A time in nanoseconds, in 2059. Eight bytes of text, read as a number, are more: with wrong sizes
-# they may stand where the time is looked for.
+# the reader may find them in the place of the time.
 _LATEST = 2_840_000_000 * 10**9
 
 
@@ -74,7 +74,7 @@ class MmapBank:
         self._heaps: dict[int, int] = {}
 
     def slots(self) -> Iterator[Slot]:
-        """Yields the used slots. Salt's writers wait meanwhile."""
+        """Yields the used slots. Salt's writers wait until the end."""
         lock = _open_shared(self._path + ".lock")
         try:
             yield from self._read()

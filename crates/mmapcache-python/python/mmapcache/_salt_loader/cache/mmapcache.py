@@ -34,7 +34,7 @@ def storage_id(kwargs: dict[str, Any]) -> tuple[str, str]:
 
 
 def store(bank: str, key: str, data: Any, cachedir: str, expires: float | None = None) -> None:
-    """Stores data, for ``expires`` seconds or for ever."""
+    """Stores data, for ``expires`` seconds or without end."""
     _driver.store(bank, key, data, cachedir, expires)
 
 
