@@ -27,7 +27,7 @@ mod value;
 
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -74,6 +74,8 @@ pub(crate) struct Store {
     setup: PyOnceLock<Setup>,
     codec: PyOnceLock<Codec>,
     settings: Mutex<Option<Settings>>,
+    /// Whether the bound is to be set when the transaction ends.
+    owes_bound: AtomicBool,
     open: ArcSwapOption<Open>,
 }
 
@@ -86,6 +88,7 @@ impl Store {
             setup: PyOnceLock::new(),
             codec: PyOnceLock::new(),
             settings: Mutex::default(),
+            owes_bound: AtomicBool::new(false),
             open: ArcSwapOption::empty(),
         }
     }
@@ -136,8 +139,9 @@ impl Store {
         };
         *self.settings() = Some(settings);
         let open = self.open(py)?;
-        if transaction::is_inside(&open) {
+        if transaction::is_held(&open) {
             // The bound is set by another handle of this thread, which would wait for this one.
+            self.owes_bound.store(true, Relaxed);
             return upkeep::configure_flags(&open, settings)
                 .map_err(|error| errors::to_python(py, error));
         }
@@ -546,7 +550,18 @@ impl Store {
 
     /// Ends a level of the transaction: the outermost makes the changes last, or undoes them.
     fn _end(&self, py: Python<'_>, commits: bool) -> PyResult<()> {
-        transaction::end(py, &self.open(py)?, commits)
+        let open = self.open(py)?;
+        transaction::end(py, &open, commits)?;
+        if !self.owes_bound.load(Relaxed) || transaction::is_held(&open) {
+            return Ok(());
+        }
+        self.owes_bound.store(false, Relaxed);
+        match *self.settings() {
+            Some(settings) => {
+                transaction::call(py, &open, true, || upkeep::configure(&open, settings))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Removes all items, within a transaction. Returns how many there were.

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from conftest import StartChild, finish, line_of
 
+from mmapcache import ValueTooLargeError
 from mmapcache.diskcache import Cache, Deque, FanoutCache, Index, Timeout
 
 
@@ -251,6 +252,37 @@ def test_forked_child_writes_itself(cache: Cache) -> None:
         cache["key"] = 2
     assert os.waitpid(child, 0)[1] == 0
     assert (cache["child"], cache["key"]) == (1, 3)
+
+
+# The engine's own calls take the lock, which this thread has: none of them may wait for it.
+def test_first_call_inside_works(cache: Cache) -> None:
+    cache.reset("size_limit", 4 * 2**20)
+    with cache.transact():
+        cache.expire()
+    with cache.transact():
+        cache.cull()
+    with cache.transact(), pytest.raises(ValueTooLargeError):
+        cache["large"] = b"x" * 2**20
+    with cache.transact():
+        cache.reset("size_limit", 8 * 2**20, update=False)
+    with cache.transact():
+        cache.clear()
+        cache["key"] = 1
+    with cache.transact():
+        cache.check()
+        cache.stats(reset=True)
+        cache.volume()
+    assert list(cache) == ["key"]
+
+
+def test_size_limit_is_set_inside(cache: Cache) -> None:
+    with cache.transact(), cache.transact():
+        cache.reset("size_limit", 4 * 2**20)
+        cache["key"] = 1
+    assert cache.size_limit == 4 * 2**20
+    for number in range(1000):
+        cache[number] = b"x" * 16_384
+    assert cache.volume() < 9 * 2**20
 
 
 def test_foreign_end_is_refused(cache: Cache) -> None:

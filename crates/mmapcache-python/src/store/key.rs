@@ -280,7 +280,7 @@ impl Writer<'_> {
 /// Writes a float as the key that it is equal to: an integer, if it is one of 64 bits.
 fn put_number(number: f64, bytes: &mut Vec<u8>) {
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
-    match number.fract() == 0.0 && -LIMIT <= number && number < LIMIT {
+    match number.fract() == 0.0 && (-LIMIT..LIMIT).contains(&number) {
         true => put_int(number as i64, bytes),
         false => put_float(number, bytes),
     }

@@ -228,6 +228,16 @@ fn undo_changes(held: &mut Held, open: &Open) -> std::result::Result<(), Error> 
     }
 }
 
+/// Returns whether this thread holds the lock: another handle of it would wait for ever.
+pub(super) fn is_held(open: &Open) -> bool {
+    let Some(held) = take(open) else {
+        return false;
+    };
+    let is_held = held.batch.is_some();
+    keep(held);
+    is_held
+}
+
 /// Returns whether this thread has a transaction that a caller began.
 pub(super) fn is_inside(open: &Open) -> bool {
     let Some(held) = take(open) else {

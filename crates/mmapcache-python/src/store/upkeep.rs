@@ -54,7 +54,7 @@ pub(super) fn write_of_size<T: Send>(
     mut change: impl FnMut(&mut Change<'_, '_>) -> Result<T> + Send,
 ) -> PyResult<T> {
     // In a transaction the bound cannot be lifted: that takes the lock by another handle.
-    if !open.is_large(bytes) || transaction::is_inside(open) {
+    if !open.is_large(bytes) || transaction::is_held(open) {
         return transaction::write(py, open, retry, change);
     }
     transaction::call(py, open, retry, || {
@@ -150,7 +150,7 @@ pub(super) fn expire(py: Python<'_>, open: &Arc<Open>, now: f64, retry: bool) ->
     let keys = transaction::call(py, open, retry, || scan::expired_keys(open, now))?;
     let mut removed = remove_all(py, open, &keys, retry, 0, move |found| !found.is_fresh(now))?;
     // Those that the engine knows of, and no listing has.
-    if !transaction::is_inside(open) {
+    if !transaction::is_held(open) {
         removed += transaction::call(py, open, retry, || open.data.sweep())?;
     }
     Ok(removed)
@@ -241,7 +241,7 @@ pub(super) fn problems(open: &Open) -> Result<Vec<String>> {
 /// Repairs the files in a directory: what is damaged is removed.
 pub(super) fn repair(directory: &Path) -> Result<()> {
     let mut options = Options::new();
-    // Whichever type of the engine made the files.
+    // The two files were made by two types of the engine.
     options.raw(true);
     for name in ["cache", "meta"] {
         let repair = Repair::new(directory.join(name)).options(&options);

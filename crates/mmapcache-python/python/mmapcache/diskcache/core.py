@@ -25,7 +25,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class Constant(tuple[str, ...]):
-    """A value that stands for itself, printed as its name."""
+    """A value with a meaning of its own, printed as its name."""
 
     __slots__ = ()
 

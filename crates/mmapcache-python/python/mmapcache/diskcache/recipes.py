@@ -67,7 +67,7 @@ class Lock:
             time.sleep(_PAUSE)
 
     def release(self) -> None:
-        """Frees the lock, whichever thread or process holds it."""
+        """Frees the lock, also one that another thread or process holds."""
         self._cache.delete(self._key, retry=True)
 
     def locked(self) -> bool:
