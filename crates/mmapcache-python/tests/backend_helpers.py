@@ -39,9 +39,16 @@ def run_together(program: str, count: int, *arguments: Any) -> list[str]:
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
             "TOGETHER": f"{folder}:{count}",
         }
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        command = _command(program, arguments)
-        running = [subprocess.Popen(command, env=environment, **pipes) for _ in range(count)]
+        running = [
+            subprocess.Popen(
+                _command(program, arguments),
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(count)
+        ]
         printed = []
         try:
             for process in running:

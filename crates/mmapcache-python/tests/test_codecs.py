@@ -141,6 +141,12 @@ class Zone(dt.tzinfo):
     def utcoffset(self, _when: dt.datetime | None) -> dt.timedelta:
         return dt.timedelta(0)
 
+    def dst(self, _when: dt.datetime | None) -> None:
+        return None
+
+    def tzname(self, _when: dt.datetime | None) -> None:
+        return None
+
 
 UNSUPPORTED: list[tuple[str, Any, str]] = [
     ("msgpack", object(), "builtins.object"),
@@ -317,7 +323,7 @@ class Rot13:
     name = "rot13"
 
     def dumps(self, value: Any, /) -> bytes:
-        return value.translate(str.maketrans("ab", "no")).encode()
+        return str(value).translate(str.maketrans("ab", "no")).encode()
 
     def loads(self, data: Any, /) -> Any:
         return str(data, "utf-8").translate(str.maketrans("no", "ab"))

@@ -195,10 +195,11 @@ def test_waiters_take_stale_value(location: Path) -> None:
 def test_decorated_function_is_cached(location: Path) -> None:
     calls: list[tuple[int, int]] = []
 
-    @region(location).cache_on_arguments()
-    def add(left: int, right: int) -> int:
+    def plain(left: int, right: int) -> int:
         calls.append((left, right))
         return left + right
+
+    add: Any = region(location).cache_on_arguments()(plain)
 
     assert [add(1, 2), add(1, 2), add(2, 1)] == [3, 3, 3]
     assert calls == [(1, 2), (2, 1)]

@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def make(folder: Path, **config: Any) -> tuple[flask.Flask, flask_caching.Cache]:
+def make(folder: Path, **config: Any) -> tuple[flask.Flask, Any]:
     app = flask.Flask(__name__)
     config = {"CACHE_TYPE": "mmapcache.flask.MmapCache", "CACHE_DIR": str(folder), **config}
     cache = flask_caching.Cache(app, config=config)
@@ -123,10 +123,11 @@ def test_memoized_function_is_cached(folder: Path) -> None:
     app, cache = make(folder)
     calls: list[int] = []
 
-    @cache.memoize(60)
-    def square(number: int) -> dict[str, Any]:
+    def plain(number: int) -> dict[str, Any]:
         calls.append(number)
         return {"square": (number * number, number)}
+
+    square = cache.memoize(60)(plain)
 
     with app.app_context():
         assert square(3) == square(number=3) == {"square": (9, 3)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ def test_absent_key_is_error(values: MmapDict) -> None:
         with pytest.raises(KeyError):
             call("a")
     assert values.discard("a") is False
-    assert values.get("a", 5) == 5
+    assert values.setdefault("other", 5) == 5
+    del values["other"]
     for key in ("", "a/b", "a b", "ü", ".."):
         with pytest.raises(ValueError, match=r"non-empty|disallowed|not allowed"):
             values[key] = 1
@@ -154,7 +156,8 @@ def test_removal_returns_value(values: MmapDict) -> None:
     with pytest.raises(KeyError):
         values.pop("a")
     values["b"] = 2
-    assert values.popitem() == (("b",), 2)
+    key, value = values.popitem()
+    assert (key.strings, value) == (("b",), 2)
     with pytest.raises(KeyError):
         values.popitem()
 
@@ -180,7 +183,7 @@ class Racing(MmapDict):
 
 
 def test_overtaken_writer_notices(tmp_path: Path) -> None:
-    changes = {
+    changes: dict[str, Callable[[MmapDict], Any]] = {
         "setdefault": lambda racing: racing.setdefault("a", "mine"),
         "set_item_if": lambda racing: (
             racing.set_item_if(

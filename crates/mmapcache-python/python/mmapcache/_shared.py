@@ -20,7 +20,6 @@ from mmapcache.codecs import Codec, CodecError, decode, encode
 
 __all__ = [
     "DEFAULT_MAX_BYTES",
-    "FOREVER",
     "MISSING",
     "add_value",
     "change_value",
@@ -33,9 +32,6 @@ __all__ = [
 
 DEFAULT_MAX_BYTES = 1 << 30
 """Bytes of disk that a backend's cache takes if its settings name no bound: 1 GiB."""
-
-FOREVER = 139 * 365 * 86_400
-"""Seconds. A life as long as this, or longer, does not end: the files hold no later deadline."""
 
 MISSING: Any = object()
 """Says that there is no value, where None is a value."""

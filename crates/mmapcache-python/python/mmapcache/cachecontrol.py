@@ -15,7 +15,7 @@ from cachecontrol.cache import BaseCache
 
 import mmapcache
 from mmapcache._keys import store_key
-from mmapcache._shared import FOREVER, open_cache
+from mmapcache._shared import open_cache
 
 __all__ = ["MmapCache"]
 
@@ -47,7 +47,7 @@ class MmapCache(BaseCache):
         if isinstance(expires, dt.datetime):
             moment = expires if expires.tzinfo else expires.replace(tzinfo=dt.timezone.utc)
             life: dict[str, Any] = {"expires_at": moment.timestamp()}
-        elif expires and expires < FOREVER:
+        elif expires:
             life = {"ttl": max(expires, 0)}
         else:
             life = {"no_expiry": True}

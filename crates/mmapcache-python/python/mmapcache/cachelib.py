@@ -22,7 +22,6 @@ import mmapcache
 from mmapcache import MmapCacheError
 from mmapcache._keys import store_key
 from mmapcache._shared import (
-    FOREVER,
     MISSING,
     add_value,
     change_value,
@@ -74,7 +73,7 @@ class MmapCache(BaseCache):
     def _life(self, timeout: int | dt.timedelta | None) -> dict[str, Any] | None:
         """Returns the life of an insertion; None if it ends before it begins."""
         seconds = self._normalize_timeout(timeout)
-        if seconds == 0 or seconds >= FOREVER:
+        if seconds == 0:
             return {"no_expiry": True}
         return {"ttl": seconds} if seconds > 0 else None
 

@@ -58,7 +58,6 @@ import mmapcache
 from mmapcache import ValueTooLargeError
 from mmapcache._keys import store_key
 from mmapcache._shared import (
-    FOREVER,
     MISSING,
     add_value,
     change_value,
@@ -182,7 +181,7 @@ class MmapCache(BaseCache):
         """Returns the life of an insertion; None if it ends before it begins."""
         if timeout is DEFAULT_TIMEOUT:
             timeout = self.default_timeout
-        if timeout is None or timeout >= FOREVER:
+        if timeout is None:
             return {"no_expiry": True}
         if timeout > 0:
             return {"ttl": timeout}

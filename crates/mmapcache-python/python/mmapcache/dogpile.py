@@ -48,7 +48,7 @@ from dogpile.cache.api import (
 import mmapcache
 from mmapcache._keys import store_key
 from mmapcache._mutex import FileMutex
-from mmapcache._shared import FOREVER, open_cache, options_from_text
+from mmapcache._shared import open_cache, options_from_text
 from mmapcache.codecs import (
     CodecError,
     MsgpackCodec,
@@ -164,7 +164,7 @@ def _life(ttl: Any) -> dict[str, Any]:
     seconds = ttl.total_seconds() if hasattr(ttl, "total_seconds") else ttl
     if not seconds > 0:
         raise ValueError(f"ttl {ttl}; it is more than 0 seconds, or None")
-    return {"no_expiry": True} if seconds >= FOREVER else {"ttl": seconds}
+    return {"ttl": seconds}
 
 
 def _flag(name: str, value: Any) -> bool:
