@@ -398,6 +398,34 @@ def test_fanout_cache_is_moved(tmp_path: Path) -> None:
         assert all(to[f"k{number}"] == number for number in range(50))
 
 
+def test_queues_and_indexes_are_moved(tmp_path: Path) -> None:
+    # They are entries with keys of their own form, which mmapcache.diskcache reads too.
+    index = theirs.Index(str(tmp_path / "index"))
+    index.update({"z": 1, "x": 2, "y": 3})
+    index.cache.close()
+    queue = theirs.Deque([1, "b", 2.5], str(tmp_path / "deque"))
+    queue.appendleft("first")
+    queue.cache.close()
+    with theirs.Cache(str(tmp_path / "cache")) as source:
+        source.push("a")
+        source.push("b")
+        source.push("c", prefix="other")
+    for name, count in (("index", 3), ("deque", 4), ("cache", 3)):
+        result = disk_move.move(str(tmp_path / name), str(tmp_path / f"to-{name}"))
+        assert counts(result) == {outcome.MOVED: count}
+    moved_index = ours.Index(str(tmp_path / "to-index"))
+    assert list(moved_index.items()) == [("z", 1), ("x", 2), ("y", 3)]
+    assert moved_index.popitem(last=False) == ("z", 1)
+    moved_queue = ours.Deque(directory=str(tmp_path / "to-deque"))
+    moved_queue.append("last")
+    assert list(moved_queue) == ["first", 1, "b", 2.5, "last"]
+    assert (moved_queue.popleft(), moved_queue.pop()) == ("first", "last")
+    with ours.Cache(str(tmp_path / "to-cache")) as to:
+        to.push("d")
+        assert [to.pull()[1] for _ in range(3)] == ["a", "b", "d"]
+        assert to.pull(prefix="other")[1] == "c"
+
+
 def test_second_disk_move_keeps_changes(tmp_path: Path) -> None:
     source_path, to_path = str(tmp_path / "source"), str(tmp_path / "to")
     with theirs.Cache(source_path) as source:
