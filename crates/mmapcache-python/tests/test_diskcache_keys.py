@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import mmapcache
 from mmapcache.diskcache import Cache
 from mmapcache.diskcache.core import TypeName
 
@@ -119,6 +120,25 @@ def test_long_key_comes_back(cache: Cache, length: int) -> None:
     assert cache.incr(key) == 2
     assert cache.pop(key) == 2
     assert list(cache) == [other]
+
+
+# As if the hashes of two long keys were equal: the entry says whose it is.
+def test_equal_hashes_are_a_miss(cache: Cache) -> None:
+    one, other = "a" * 70_000, "b" * 70_000
+    cache[one], cache[other] = 1, 2
+    cache.close()
+    with mmapcache.Cache(Path(cache.directory, "cache")) as raw:
+        hashed = {value[-8:]: key for key, value in raw.items()}
+        of_one, of_other = (hashed[number.to_bytes(8, "little")] for number in (1, 2))
+        raw.insert(of_other, raw[of_one])
+    assert cache.get(other) is None
+    assert other not in cache
+    assert cache.pop(other) is None
+    assert not cache.delete(other)
+    assert not cache.touch(other)
+    assert cache[one] == 1
+    assert cache.incr(other) == 1
+    assert (cache[one], cache[other]) == (1, 1)
 
 
 def test_type_is_not_imported(cache: Cache) -> None:
