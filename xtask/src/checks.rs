@@ -43,12 +43,20 @@ pub(crate) fn adapters() -> Result {
     run(doc.env("RUSTDOCFLAGS", "-D warnings"))
 }
 
-/// Builds the Python package of `crates/`, runs its tests and checks its sources, in an environment and
-/// with build results under `target/python`.
+/// The tests of the Python package of `crates/`.
+const PYTHON_TESTS: &str = "crates/mmapcache-python/tests";
+
+/// Builds the Python package, runs its tests and checks its sources, in an environment and with build
+/// results under `target/python`.
 pub(crate) fn python(arguments: &[String]) -> Result {
-    let tests = "crates/mmapcache-python/tests";
-    run(program(&format!("{tests}/run"), "").args(arguments))?;
-    run(&mut program(&format!("{tests}/lint"), ""))
+    run(program(&format!("{PYTHON_TESTS}/run"), "").args(arguments))?;
+    run(&mut program(&format!("{PYTHON_TESTS}/lint"), ""))
+}
+
+/// Runs the tests of the named other packages, or of all, against the Python package that
+/// [`python`] has built.
+pub(crate) fn python_foreign(suites: &[String]) -> Result {
+    run(program(&format!("{PYTHON_TESTS}/foreign/all"), "").args(suites))
 }
 
 pub(crate) fn docs() -> Result {

@@ -16,7 +16,7 @@ const STEPS: [(&str, Step); 13] = [
     ("interleavings under loom", || checks::loom(&[])),
     ("formatting and clippy", checks::lint),
     ("adapters of crates/", checks::adapters),
-    ("Python package", || checks::python(&[])),
+    ("Python package", python),
     ("features alone", checks::features),
     ("documentation", checks::docs),
     ("platforms", checks::platforms),
@@ -64,4 +64,10 @@ fn licences() -> Result {
     }
     println!("not run: cargo-deny is not installed");
     Ok(())
+}
+
+/// With the tests of diskcache and Salt; those of the web frameworks take minutes more.
+fn python() -> Result {
+    checks::python(&[])?;
+    checks::python_foreign(&["diskcache", "salt"].map(str::to_owned))
 }
