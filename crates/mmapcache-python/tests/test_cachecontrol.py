@@ -27,7 +27,20 @@ def cache(tmp_path: Path) -> MmapCache:
 
 
 def session(cache: MmapCache) -> requests.Session:
-    return CacheControl(requests.Session(), cache=cache)
+    made = requests.Session()
+    _opened.append(made)
+    return CacheControl(made, cache=cache)
+
+
+_opened: list[requests.Session] = []
+
+
+@pytest.fixture(autouse=True)
+def close_sessions() -> Iterator[None]:
+    # A socket that is left to the garbage collector is a warning, in any later test.
+    yield
+    while _opened:
+        _opened.pop().close()
 
 
 def test_response_is_cached(server: Origin, cache: MmapCache) -> None:

@@ -228,7 +228,7 @@ DAMAGED = {
         b"\x92\xd4\x4d\x19\xa7America",
         b"\x91" * 5_000 + b"\xc0",
     ],
-    "json": [b"", b"{", b"\xff", b'"\n"', b"[" * 5_000 + b"]" * 5_000, b"1 1", b"9" * 5_000],
+    "json": [b"", b"{", b"\xff", b'"\n"', b"[" * 200_000 + b"]" * 200_000, b"1 1", b"9" * 5_000],
     "pickle": [b"", b"\x80\x05", b"cnone_such\nthing\n.", b"cos\nno_such_name\n."],
 }
 

@@ -142,6 +142,7 @@ def test_regions_share_handle(location: Path) -> None:
 
 CREATE = """
     import sys, time
+    import mmapcache.dogpile
     from dogpile.cache import make_region
     region = make_region().configure("mmapcache", arguments={"path": sys.argv[1]})
     def create():
@@ -162,6 +163,7 @@ def test_processes_create_once(location: Path, tmp_path: Path) -> None:
 
 HANG = """
     import sys, time
+    import mmapcache.dogpile
     from dogpile.cache import make_region
     region = make_region().configure("mmapcache", arguments={"path": sys.argv[1]})
     def create():

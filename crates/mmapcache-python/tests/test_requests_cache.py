@@ -30,7 +30,20 @@ def location(tmp_path: Path) -> Path:
 
 def session(location: Path, **settings: Any) -> Any:
     options = settings.pop("options", {})
-    return CachedSession(backend=MmapCache(location, **options), **settings)
+    made = CachedSession(backend=MmapCache(location, **options), **settings)
+    _opened.append(made)
+    return made
+
+
+_opened: list[CachedSession] = []
+
+
+@pytest.fixture(autouse=True)
+def close_sessions() -> Iterator[None]:
+    # A socket that is left to the garbage collector is a warning, in any later test.
+    yield
+    while _opened:
+        _opened.pop().close()
 
 
 def test_response_is_cached(server: Origin, location: Path) -> None:
