@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backend_helpers import run_together
+from backend_helpers import python_at_work, run_together
 
 from mmapcache._shared import change_value
 from mmapcache.cachelib import MmapCache
@@ -148,6 +148,28 @@ def test_overtaken_change_sees_other_value(cache: MmapCache) -> None:
 def test_processes_count_together(cache: MmapCache, location: Path) -> None:
     run_together(COUNT, 3, location)
     assert cache.get("count") == 3_000
+
+
+WRITE = """
+    import sys
+    from mmapcache.cachelib import MmapCache
+    cache = MmapCache(sys.argv[1])
+    number = 0
+    while True:
+        number += 1
+        cache.set_many({"number": number, str(number % 50): "x" * number}, 0)
+        if number == 200:
+            print("at work", flush=True)
+"""
+
+
+def test_killed_writer_loses_nothing(cache: MmapCache, location: Path) -> None:
+    with python_at_work(WRITE, location) as writer:
+        seen = cache.get("number")
+        writer.kill()
+        writer.wait()
+    assert cache.get("number") >= seen >= 200
+    assert cache.inc("number", -cache.get("number")) == 0
 
 
 def test_unsupported_value_is_named(cache: MmapCache) -> None:

@@ -42,7 +42,7 @@ from django.views.decorators.cache import cache_page
 from django.views.decorators.clickjacking import xframe_options_exempt
 from django.views.decorators.vary import vary_on_headers
 
-from mmapcache import ValueTooLargeError
+from mmapcache import ClosedError, ValueTooLargeError
 from mmapcache.django import MmapCache
 
 MakeCache = Callable[..., MmapCache]
@@ -471,6 +471,16 @@ def test_removed_files_are_made_again(cache: MmapCache, location: Path) -> None:
     cache.set("key", 2)
     assert location.exists()
     assert cache.get("key") == 2
+
+
+def test_closed_handle_is_opened_again(cache: MmapCache, make_cache: MakeCache) -> None:
+    cache.set("key", 1)
+    cache.store.close()
+    assert make_cache().get("key") == 1
+    with pytest.raises(ClosedError):
+        cache.get("key")
+    cache.close()
+    assert cache.get("key") == 1
 
 
 WRITE = """

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backend_helpers import run_together
+from backend_helpers import python_at_work, run_together
 from http_origin import Origin, origin
 from requests_cache import CachedSession
 from requests_cache.models.response import CachedResponse
@@ -201,3 +201,29 @@ def test_processes_share_responses(server: Origin, location: Path) -> None:
     before = len(server.requests)
     assert run_together(FETCH, 1, location, server.url) == ["20\n"]
     assert len(server.requests) == before
+
+
+SAVE = """
+    import sys
+    from mmapcache.requests_cache import MmapCache
+    redirects = MmapCache(sys.argv[1]).redirects
+    number = 0
+    while True:
+        number += 1
+        redirects[str(number % 50)] = str(number) * 500
+        redirects["number"] = str(number)
+        if number == 200:
+            print("at work", flush=True)
+"""
+
+
+def test_killed_writer_loses_nothing(server: Origin, location: Path) -> None:
+    redirects = MmapCache(location).redirects
+    with python_at_work(SAVE, location) as writer:
+        seen = int(redirects["number"])
+        writer.kill()
+        writer.wait()
+    assert int(redirects["number"]) >= seen >= 200
+    assert all(set(value) <= set("0123456789") for value in redirects.values())
+    assert not session(location).get(f"{server.url}/count").from_cache
+    assert session(location).get(f"{server.url}/count").from_cache

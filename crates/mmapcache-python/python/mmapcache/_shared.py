@@ -62,7 +62,7 @@ def open_cache(path: Any, options: Mapping[str, Any]) -> mmapcache.Cache:
 
     Makes the folder of the path. Without `max_bytes` among the options the bound is
     `DEFAULT_MAX_BYTES`; `max_bytes=None` is no bound. Opens the files again if they were removed
-    since.
+    since, or a caller closed the handle.
 
     Raises IsADirectoryError if the path is a folder, and what opening raises.
     """
@@ -83,7 +83,7 @@ def _shared(kind: Callable[..., Any], path: Any, options: Mapping[str, Any]) -> 
     key = (kind, real, repr(sorted(options.items())))
     with _lock:
         handle = _open.get(key)
-        if handle is None or not os.path.exists(real):
+        if handle is None or handle.closed or not os.path.exists(real):
             handle = _open_files(kind, real, options)
             _open[key] = handle
         _recent[key] = handle

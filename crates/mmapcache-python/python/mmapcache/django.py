@@ -303,5 +303,6 @@ class MmapCache(BaseCache):
 
         If they were removed since they were opened, the next call opens new ones.
         """
-        if self._opened is not None and not os.path.exists(self._opened.path):
+        opened = self._opened
+        if opened is not None and (opened.closed or not os.path.exists(opened.path)):
             self._opened = None
