@@ -320,7 +320,7 @@ impl Store {
         let has_life = expire.is_some();
         let life = Life::new(py, &open, expire.as_ref())?;
         let now = if has_life { life.now } else { clock(py)? };
-        transaction::write(py, &open, retry, |change| {
+        upkeep::write_again(py, &open, retry, |change| {
             if life.is_parked {
                 entries::note_parked(change)?;
             }

@@ -412,6 +412,9 @@ def test_large_value_is_stored(tmp_path: Path, policy: str) -> None:
         assert cache.volume() < 13 * MIB
         cache.push(b"q" * MIB)
         assert cache.pull()[1] == b"q" * MIB
+        # It is stored again without being evicted for that.
+        assert cache.touch("key 29", 60)
+        assert cache["key 29"] == bytes([29]) * MIB
         # The bound is in force again.
         fill(cache, 2000, 16_384)
         assert cache.volume() < 13 * MIB

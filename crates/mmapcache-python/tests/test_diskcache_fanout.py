@@ -106,6 +106,27 @@ def test_processes_count_together(tmp_path: Path) -> None:
         assert cache.check() == []
 
 
+def fill_large(path: str, seed: int) -> None:
+    """Store values for which the engine makes room by steps."""
+    with Cache(path) as cache:
+        for number in range(60):
+            cache[(seed, number)] = bytes(500_000)
+
+
+# Room is made by entries of the package's own, which no caller sees.
+def test_listing_has_keys_of_callers(tmp_path: Path) -> None:
+    with Cache(tmp_path, size_limit=4 * 2**20) as cache:
+        context = multiprocessing.get_context("spawn")
+        workers = [
+            context.Process(target=fill_large, args=(str(tmp_path), seed)) for seed in range(2)
+        ]
+        for worker in workers:
+            worker.start()
+        while any(worker.is_alive() for worker in workers):
+            assert all(type(key) is tuple for key in cache)
+        assert [worker.exitcode for worker in workers] == [0, 0]
+
+
 def add_under(path: str, kind: type[Any], times: int) -> None:
     """Add to a number in two steps, under a lock."""
     with Cache(path) as cache:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from conftest import StartChild, line_of
 
+import mmapcache
 from mmapcache.diskcache import Cache, Deque, FanoutCache, Index
 
 FIRST = 500_000_000_000_000
@@ -106,6 +107,13 @@ def test_numbered_keys_are_items(cache: Cache) -> None:
     assert cache.push("four", "p") == "p-000000000000004"
     assert pulled(cache) == ["seven", "eight"]
     assert pulled(cache, "p") == ["three", "four"]
+
+
+# The numbers between them are not tried one by one.
+@pytest.mark.parametrize("side", ["front", "back"])
+def test_far_numbers_are_found(cache: Cache, side: str) -> None:
+    cache[7], cache[10**14] = "near", "far"
+    assert pulled(cache, side=side) == (["near", "far"] if side == "front" else ["far", "near"])
 
 
 # A power loss may take the ends back to an older state. A recovery is counted: they are made again.
@@ -319,6 +327,18 @@ def test_order_is_made_after_recovery(tmp_path: Path) -> None:
     assert index.popitem(last=False) == (0, "again")
     index["new"] = 1
     assert index.peekitem() == ("new", 1)
+
+
+# As if a process had been killed between the store of an item and that of the ends.
+def test_unfinished_insertion_is_found(tmp_path: Path) -> None:
+    index = Index(str(tmp_path), a=1)
+    with mmapcache.MmapCache(tmp_path / "meta") as meta:
+        ends = meta[b"O"]
+        index["b"] = 2
+        meta[b"O"] = ends
+    index["c"] = 3
+    assert list(index) == ["a", "b", "c"]
+    assert [index.popitem() for _ in range(3)] == [("c", 3), ("b", 2), ("a", 1)]
 
 
 def test_expired_end_is_passed_over(tmp_path: Path) -> None:

@@ -254,6 +254,39 @@ def test_forked_child_writes_itself(cache: Cache) -> None:
     assert (cache["child"], cache["key"]) == (1, 3)
 
 
+# The engine refuses a value of this size under the bound; undoing must not fail for that.
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_large_value_comes_back(tmp_path: Path, is_killed: bool, start_child: StartChild) -> None:
+    value = b"large" * 300_000
+    with Cache(tmp_path, size_limit=8 * 2**20) as cache:
+        cache.set("large", value, tag="t")
+        if is_killed:
+            child = start_child(
+                """
+                import sys
+                from mmapcache.diskcache import Cache
+                cache = Cache(sys.argv[1])
+                with cache.transact():
+                    cache["large"] = "small"
+                    print("changed", flush=True)
+                    sys.stdin.readline()
+                """,
+                tmp_path,
+            )
+            assert line_of(child) == "changed"
+            child.kill()
+            child.wait()
+        else:
+            with pytest.raises(StopError), cache.transact():
+                cache["large"] = "small"
+                raise StopError
+        cache["other"] = 1
+        assert cache.get("large", tag=True) == (value, "t")
+        for number in range(1000):
+            cache[number] = b"x" * 16_384
+        assert cache.volume() < 13 * 2**20, "the bound is in force again"
+
+
 # The engine's own calls take the lock, which this thread has: none of them may wait for it.
 def test_first_call_inside_works(cache: Cache) -> None:
     cache.reset("size_limit", 4 * 2**20)

@@ -59,6 +59,11 @@ impl<'c, 'w> Change<'c, 'w> {
         Self { open, writer, undo }
     }
 
+    /// Returns whether it is one of a transaction.
+    pub(super) fn is_transaction(&self) -> bool {
+        self.undo.is_some()
+    }
+
     /// Finds the entry of a key, expired or not. A damaged one is absent.
     pub(super) fn find(&self, key: &[u8]) -> Result<Option<Found>> {
         find(self.open, key)

@@ -91,11 +91,32 @@ impl Open {
 
     /// Takes the writer lock, and rolls back the transaction of a process that was killed.
     pub(super) fn acquire(&self) -> Result<CacheWriter<'_>> {
-        let mut writer = self.data.writer()?;
-        if undo::is_pending(self)? {
-            undo::roll_back(self, &mut writer)?;
+        loop {
+            let mut writer = self.data.writer()?;
+            if !undo::is_pending(self)? {
+                return Ok(writer);
+            }
+            match undo::roll_back(self, &mut writer) {
+                Err(error) if is_too_large(&error) => {}
+                rolled_back => return rolled_back.map(|()| writer),
+            }
+            drop(writer);
+            self.roll_back_large()?;
         }
-        Ok(writer)
+    }
+
+    /// Rolls back a transaction that changed a value above the engine's share of the bound. The lock is
+    /// free in between: another writer does the same.
+    fn roll_back_large(&self) -> Result<()> {
+        let settings = self.data.settings()?;
+        let done = self.without_bound(settings.eviction, || {
+            let mut writer = self.data.writer()?;
+            undo::roll_back(self, &mut writer)
+        });
+        if settings.max_bytes.is_some() {
+            self.restore_bound(settings.max_bytes, settings.eviction);
+        }
+        done
     }
 
     /// Sets how many bytes the entries may take, and which of them go first.
@@ -135,15 +156,30 @@ impl Open {
         let done = self
             .make_room(bound, eviction, bytes)
             .and_then(|()| self.without_bound(eviction, f));
+        self.restore_bound(Some(bound), eviction);
+        done
+    }
+
+    /// Calls `f`, which stores a large value once more, while the entries have no bound. Room is not made:
+    /// that could evict the value.
+    pub(super) fn unbound_again<T>(&self, f: impl FnMut() -> Result<T>) -> Result<T> {
+        let bound = self.flags.max_bytes.load(Relaxed);
+        let eviction = self.data.settings()?.eviction;
+        let done = self.without_bound(eviction, f);
+        self.restore_bound(Some(bound), eviction);
+        done
+    }
+
+    /// Sets the bound again. What is stored is stored: the caller must not try again because this waits
+    /// for the lock, so it does not fail.
+    fn restore_bound(&self, bound: Option<u64>, eviction: Eviction) {
         let begin = Instant::now();
-        // What is stored is stored: the caller must not try again because this waits for the lock.
-        while let Err(error) = self.set_bound(Some(bound), eviction) {
+        while let Err(error) = self.set_bound(bound, eviction) {
             if !is_locked(&error) || begin.elapsed() > RESTORING {
                 // The next one that opens the store, or stores a large value, sets it.
                 break;
             }
         }
-        done
     }
 
     fn make_room(&self, bound: u64, eviction: Eviction, bytes: usize) -> Result<()> {
@@ -195,6 +231,7 @@ pub(super) fn is_locked(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Locked { .. })
 }
 
-fn is_too_large(error: &Error) -> bool {
+/// Returns whether the engine refuses a record for its share of the bound.
+pub(super) fn is_too_large(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::ValueTooLarge { .. })
 }

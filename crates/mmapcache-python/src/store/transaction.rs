@@ -9,13 +9,13 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mmapcache::{CacheWriter, Error, Result};
+use mmapcache::{CacheWriter, Result};
 use pyo3::prelude::*;
 use self_cell::self_cell;
 
 use crate::errors;
 use crate::store::change::Change;
-use crate::store::open::{Open, is_locked};
+use crate::store::open::{Open, is_locked, is_too_large};
 use crate::store::undo::{self, UndoLog};
 
 self_cell!(
@@ -221,10 +221,20 @@ pub(super) fn end(py: Python<'_>, open: &Arc<Open>, commits: bool) -> PyResult<(
     }
 }
 
-fn undo_changes(held: &mut Held, open: &Open) -> std::result::Result<(), Error> {
-    match (&mut held.batch, held.undo.is_empty()) {
-        (Some(batch), false) => batch.with_dependent_mut(|_, writer| undo::roll_back(open, writer)),
-        _ => Ok(()),
+fn undo_changes(held: &mut Held, open: &Open) -> Result<()> {
+    if held.undo.is_empty() {
+        return Ok(());
+    }
+    let Some(batch) = &mut held.batch else {
+        return Ok(());
+    };
+    match batch.with_dependent_mut(|_, writer| undo::roll_back(open, writer)) {
+        Err(error) if is_too_large(&error) => {
+            held.batch = None;
+            // The marker is still there: the next writer rolls back.
+            open.acquire().map(drop)
+        }
+        done => done,
     }
 }
 

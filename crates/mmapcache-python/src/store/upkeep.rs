@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
-use mmapcache::{Eviction, Options, Repair, Result, Update};
+use mmapcache::{Eviction, InsertOptions, Options, Repair, Result, Update};
 use pyo3::prelude::*;
 
 use crate::store::change::{Change, Found};
-use crate::store::open::{LEAST_BOUND, Open};
+use crate::store::open::{LEAST_BOUND, Open, is_too_large};
 use crate::store::{Settings, entries, order, queue, scan, transaction};
 
 /// The key of the settings in `meta`.
@@ -59,6 +60,29 @@ pub(super) fn write_of_size<T: Send>(
     }
     transaction::call(py, open, retry, || {
         open.unbound(bytes, || {
+            let mut writer = open.acquire()?;
+            change(&mut Change::new(open, &mut writer, None))
+        })
+    })
+}
+
+/// As `transaction::write`, for a change that may store a value again that is above the engine's share of the
+/// bound.
+pub(super) fn write_again<T: Send>(
+    py: Python<'_>,
+    open: &Arc<Open>,
+    retry: bool,
+    mut change: impl FnMut(&mut Change<'_, '_>) -> Result<T> + Send,
+) -> PyResult<T> {
+    let done = transaction::write(py, open, retry, |writer| match change(writer) {
+        Err(error) if is_too_large(&error) && !writer.is_transaction() => Ok(None),
+        done => done.map(Some),
+    })?;
+    if let Some(done) = done {
+        return Ok(done);
+    }
+    transaction::call(py, open, retry, || {
+        open.unbound_again(|| {
             let mut writer = open.acquire()?;
             change(&mut Change::new(open, &mut writer, None))
         })
@@ -133,12 +157,14 @@ pub(super) fn evict_to(
 pub(super) fn evict_by_steps(open: &Open, bytes: u64) -> Result<()> {
     // Each write beyond a bound walks 4 MiB at least.
     let steps = 4 * (volume(open)? >> 22) + 64;
+    // No listing has it, while it is there and after a kill.
+    let expired = InsertOptions::new().ttl(Duration::ZERO);
     for _ in 0..steps {
         if volume(open)? <= bytes {
             break;
         }
         let mut writer = open.acquire()?;
-        writer.insert(NOTHING, [0; 2])?;
+        writer.insert_with(NOTHING, [], &expired)?;
         writer.remove(NOTHING)?;
         writer.commit()?;
     }
