@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import mmapcache
 from mmapcache import _banks, salt
 from mmapcache._banks import Banks
 
@@ -379,16 +380,41 @@ def test_removed_files_are_made_again(banks: Banks, tmp_path: Path) -> None:
     assert Banks(tmp_path / "banks").get("bank", "key") == b"2"
 
 
-def test_replaced_files_are_noticed(banks: Banks, tmp_path: Path) -> None:
-    banks.store("bank", "key", b"old")
-    other = Banks(tmp_path / "other" / "banks")
+def _replace_files(directory: Path) -> None:
+    """Puts other files in the place of those in the directory."""
+    other = Banks(directory / "other" / "banks")
     other.store("bank", "key", b"new")
-    for file in tmp_path.iterdir():
+    for file in directory.iterdir():
         if file.is_file():
             file.unlink()
-    for file in (tmp_path / "other").iterdir():
-        shutil.copy(file, tmp_path / file.name)
+    for file in (directory / "other").iterdir():
+        shutil.copy(file, directory / file.name)
+
+
+def test_replaced_files_are_noticed(banks: Banks, tmp_path: Path) -> None:
+    banks.store("bank", "key", b"old")
+    _replace_files(tmp_path)
     assert banks.get("bank", "key") == b"new"
+
+
+def test_files_replaced_during_opening_are_noticed(
+    banks: Banks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    banks.store("bank", "key", b"old")
+    reader, is_replaced = Banks(banks.path), False
+
+    def open_files(*arguments: Any, **options: Any) -> Any:
+        nonlocal is_replaced
+        cache = mmapcache.Cache(*arguments, **options)
+        if not is_replaced:
+            is_replaced = True
+            _replace_files(tmp_path)
+        return cache
+
+    monkeypatch.setattr(_banks, "Cache", open_files)
+    reader.get("bank", "key")
+    assert is_replaced
+    assert reader.get("bank", "key") == b"new"
 
 
 def test_threads_keep_the_tree(banks: Banks) -> None:

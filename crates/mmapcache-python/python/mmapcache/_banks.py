@@ -202,14 +202,20 @@ class Banks:
         return self._open()
 
     def _open(self) -> Cache:
-        os.makedirs(os.path.dirname(self.path), exist_ok=True)
-        # Nothing may be evicted: these are sessions and keys. The mode is that of localfs, since
-        # pillars hold secrets.
-        cache = Cache(self.path, eviction="none", max_bytes=None, file_mode=0o600)
+        if not os.path.exists(self.path):
+            os.makedirs(os.path.dirname(self.path), exist_ok=True)
+            self._open_files().close()
+        # Before opening: if another program replaces the files now, the next call notices it.
         status = os.stat(self.path)
+        cache = self._open_files()
         # Threads that open at once each use their own; what one of them still uses is closed later.
         self._cache, self._file = cache, (status.st_dev, status.st_ino)
         return cache
+
+    def _open_files(self) -> Cache:
+        # Nothing may be evicted: these are sessions and keys. The mode is that of localfs, since
+        # pillars hold secrets.
+        return Cache(self.path, eviction="none", max_bytes=None, file_mode=0o600)
 
     def cache(self) -> Cache:
         """Returns the open cache; makes it if there is none."""
