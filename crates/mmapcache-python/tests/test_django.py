@@ -16,18 +16,12 @@ from typing import Any
 import django
 import pytest
 from backend_helpers import python_at_work, run_forked, run_together
+from django.apps import apps
 from django.conf import settings
 
 if not settings.configured:
-    settings.configure(
-        ALLOWED_HOSTS=["*"],
-        MIDDLEWARE=["django.contrib.sessions.middleware.SessionMiddleware"],
-        ROOT_URLCONF=__name__,
-        SECRET_KEY="of the tests",
-        SESSION_ENGINE="django.contrib.sessions.backends.cache",
-        TEMPLATES=[{"BACKEND": "django.template.backends.django.DjangoTemplates"}],
-        USE_TZ=True,
-    )
+    settings.configure()
+if not apps.ready:
     django.setup()
 
 from django.core.cache import CacheKeyWarning, caches
@@ -46,6 +40,23 @@ from mmapcache import ClosedError, ValueTooLargeError
 from mmapcache.django import MmapCache
 
 MakeCache = Callable[..., MmapCache]
+
+
+# Another file of tests may have configured Django.
+SETTINGS = {
+    "ALLOWED_HOSTS": ["*"],
+    "MIDDLEWARE": ["django.contrib.sessions.middleware.SessionMiddleware"],
+    "ROOT_URLCONF": __name__,
+    "SESSION_ENGINE": "django.contrib.sessions.backends.cache",
+    "TEMPLATES": [{"BACKEND": "django.template.backends.django.DjangoTemplates"}],
+    "USE_TZ": True,
+}
+
+
+@pytest.fixture(autouse=True)
+def configured() -> Iterator[None]:
+    with override_settings(**SETTINGS):
+        yield
 
 
 @pytest.fixture
@@ -243,7 +254,8 @@ def test_increment_takes_numbers_only(cache: MmapCache) -> None:
 
 INCREMENT = """
     import sys
-    from django.conf import settings
+    from django.apps import apps
+from django.conf import settings
     settings.configure()
     from mmapcache.django import MmapCache
     from backend_helpers import wait_for_all
@@ -485,7 +497,8 @@ def test_closed_handle_is_opened_again(cache: MmapCache, make_cache: MakeCache) 
 
 WRITE = """
     import sys
-    from django.conf import settings
+    from django.apps import apps
+from django.conf import settings
     settings.configure()
     from mmapcache.django import MmapCache
     cache = MmapCache(sys.argv[1], {})
@@ -664,7 +677,7 @@ def test_two_processes_share_pages(site: Client, location: Path) -> None:
         sys.path.insert(0, sys.argv[2])
         import test_django as tests
         backend = {"BACKEND": "mmapcache.django.MmapCache", "LOCATION": sys.argv[1]}
-        with tests.override_settings(CACHES={"default": backend}):
+        with tests.override_settings(CACHES={"default": backend}, **tests.SETTINGS):
             print(tests.Client().get("/now").content.decode())
     """
     printed = run_together(program, 2, location, Path(__file__).parent)
