@@ -254,8 +254,7 @@ def test_increment_takes_numbers_only(cache: MmapCache) -> None:
 
 INCREMENT = """
     import sys
-    from django.apps import apps
-from django.conf import settings
+    from django.conf import settings
     settings.configure()
     from mmapcache.django import MmapCache
     from backend_helpers import wait_for_all
@@ -497,8 +496,7 @@ def test_closed_handle_is_opened_again(cache: MmapCache, make_cache: MakeCache) 
 
 WRITE = """
     import sys
-    from django.apps import apps
-from django.conf import settings
+    from django.conf import settings
     settings.configure()
     from mmapcache.django import MmapCache
     cache = MmapCache(sys.argv[1], {})
