@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import subprocess
 import sys
@@ -13,6 +15,11 @@ from typing import Protocol
 import pytest
 
 from mmapcache import Cache, MmapCache
+
+# Django has one configuration in a process, that of these tests. Where it is missing they fail by
+# themselves.
+with contextlib.suppress(ModuleNotFoundError):
+    importlib.import_module("test_django")
 
 
 class StartChild(Protocol):
