@@ -589,6 +589,15 @@ def test_damaged_tables_are_made_again(
     assert names(banks, "bank") == ["b", "sub"]
 
 
+def test_removal_beside_damage_is_reported(banks: Banks, tmp_path: Path) -> None:
+    for name in "abc":
+        banks.store("bank", name, b"1")
+    _damage(tmp_path, b"mbank", b"kc")
+    # It would move the last member, which is damaged, into the slot.
+    assert banks.remove("bank", "a") is True
+    assert names(banks, "bank") == ["b", "c"]
+
+
 def test_damaged_place_without_key_is_replaced(banks: Banks, tmp_path: Path) -> None:
     banks.store("bank", "a", b"a value that is long enough")
     banks.store("bank", "b", b"2")

@@ -529,8 +529,9 @@ class Banks:
         return place
 
     def _try_to_close(self, cache: Cache, writer: CacheWriter, bank: str, hole: int) -> None:
-        # A full disk refuses it, but what was asked for is done. Later changes close the hole.
-        with contextlib.suppress(DiskFullError):
+        # A full disk or a damaged table hinders it, but what was asked for is done. Later changes
+        # close the hole, or find the damage.
+        with contextlib.suppress(DiskFullError, CorruptionError):
             self._close_hole(cache, writer, bank, hole)
 
     def _close_hole(self, cache: Cache, writer: CacheWriter, bank: str, hole: int) -> None:
