@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Runs the tests of diskcache 5.6.3 with `mmapcache.diskcache` in its place.
 
-    python tests/foreign/diskcache_suite.py [ARGUMENT OF PYTEST ...]
+    python tests/foreign/diskcache_suite.py [--tb=short -x ...]     arguments of pytest
 
-The tests come with diskcache's source package from the package index, into a temporary folder;
-nothing of them is in this repository. `diskcache_exceptions.txt` lists those that cannot pass,
-each with the reason. The run fails if a test fails that is not listed, and also if a listed one
-passes or is not there any more. Left out are the tests of the Django backend, which need an
-application that the source package lacks, and those of the examples in diskcache's docstrings.
+The interpreter needs this package and pytest. The tests come with diskcache's source package from
+the package index, into a temporary folder; nothing of them is in this repository.
+`diskcache_exceptions.txt` lists those that cannot pass, each with the reason. The run fails if a
+test fails that is not listed, and also if a listed one passes or is not there any more. Left out are
+the tests of the Django backend, which need an application that the source package lacks, and those
+of the examples in diskcache's docstrings.
 """
 
 from __future__ import annotations
