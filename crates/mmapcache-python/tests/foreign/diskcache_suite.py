@@ -6,9 +6,9 @@
 The interpreter needs this package and pytest. The tests come with diskcache's source package from
 the package index, into a temporary folder; nothing of them is in this repository.
 `diskcache_exceptions.txt` lists those that cannot pass, each with the reason. The run fails if a
-test fails that is not listed, and also if a listed one passes or is not there any more. Left out are
-the tests of the Django backend, which need an application that the source package lacks, and those
-of the examples in diskcache's docstrings.
+test fails that is not listed, and also if a listed one passes or is not there any more. Left out
+are the tests of the Django backend, which need an application that the source package lacks, and
+those of the examples in docstrings.
 """
 
 from __future__ import annotations
