@@ -297,7 +297,7 @@ def test_get_or_set_computes_once(cache: MmapCache) -> None:
     assert cache.get_or_set("key", 6) is None, "None is a value"
 
 
-def test_get_or_set_returns_other_writers_value(cache: MmapCache) -> None:
+def test_overtaken_default_gives_way(cache: MmapCache) -> None:
     assert cache.get_or_set("key", lambda: cache.set("key", "theirs")) == "theirs"
 
 
