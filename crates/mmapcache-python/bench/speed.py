@@ -21,7 +21,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import processes
-from stores import STORES, Diskcache, Lmdb, OurCache, OurDiskcache, OurMap, Store
+from stores import (
+    STORES,
+    Diskcache,
+    Lmdb,
+    LmdbOneTransaction,
+    OurCache,
+    OurDiskcache,
+    OurMap,
+    Store,
+)
 
 BEGIN, END = "<!-- begin of the figures -->", "<!-- end of the figures -->"
 OPERATIONS = ("get", "get, absent", "set", "set, new key", "delete", "memoised call")
@@ -179,7 +188,7 @@ def goals(
     """Returns each goal, what was measured, and whether it was reached."""
     disk, theirs = medians[OurDiskcache], medians[Diskcache]
     gets, sets = theirs["get"] / disk["get"], theirs["set"] / disk["set"]
-    lmdb = medians[Lmdb]["get"]
+    lmdb = min(medians[kind]["get"] for kind in (Lmdb, LmdbOneTransaction))
     together = rates[OurDiskcache] / rates[Diskcache]
     rows = [
         ("gets of mmapcache.diskcache to diskcache's", "6 x", f"{gets:.1f} x", gets >= 6),
@@ -194,7 +203,12 @@ def goals(
     for store in (OurMap, OurCache, OurDiskcache):
         share = medians[store]["get"] / lmdb
         rows.append(
-            (f"time of a get of {store.name} to lmdb's", "1.3", f"{share:.2f}", share <= 1.3)
+            (
+                f"time of a get of {store.name} to lmdb's faster one",
+                "1.3",
+                f"{share:.2f}",
+                share <= 1.3,
+            )
         )
     return rows
 
