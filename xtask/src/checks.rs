@@ -45,6 +45,22 @@ pub(crate) fn adapters() -> Result {
     run(doc.env("RUSTDOCFLAGS", "-D warnings"))
 }
 
+/// The tests of the Python package of `crates/`.
+const PYTHON_TESTS: &str = "crates/mmapcache-python/tests";
+
+/// Builds the Python package, runs its tests and checks its sources, in an environment and with build
+/// results under `target/python`.
+pub(crate) fn python(arguments: &[String]) -> Result {
+    run(program(&format!("{PYTHON_TESTS}/run"), "").args(arguments))?;
+    run(&mut program(&format!("{PYTHON_TESTS}/lint"), ""))
+}
+
+/// Runs the tests of the named other packages, or of all, against the Python package that
+/// [`python`] has built.
+pub(crate) fn python_foreign(suites: &[String]) -> Result {
+    run(program(&format!("{PYTHON_TESTS}/foreign/all"), "").args(suites))
+}
+
 pub(crate) fn docs() -> Result {
     let doc = "doc --no-deps --all-features";
     run(cargo(doc).env("RUSTDOCFLAGS", "-D warnings"))?;

@@ -8,7 +8,7 @@ use crate::run::{Result, cargo, run_cargo, succeeds};
 
 type Step = fn() -> Result;
 
-const STEPS: [(&str, Step); 12] = [
+const STEPS: [(&str, Step); 13] = [
     ("the README's command", || run_cargo("test --all-features")),
     ("engine in release", || {
         run_cargo("test --release --lib --features inspect")
@@ -16,6 +16,7 @@ const STEPS: [(&str, Step); 12] = [
     ("interleavings under loom", || checks::loom(&[])),
     ("formatting and clippy", checks::lint),
     ("adapters of crates/", checks::adapters),
+    ("Python package", python),
     ("features alone", checks::features),
     ("documentation", checks::docs),
     ("platforms", checks::platforms),
@@ -63,4 +64,10 @@ fn licences() -> Result {
     }
     println!("not run: cargo-deny is not installed");
     Ok(())
+}
+
+/// With the tests of diskcache and Salt; those of the web frameworks take minutes more.
+fn python() -> Result {
+    checks::python(&[])?;
+    checks::python_foreign(&["diskcache", "salt"].map(str::to_owned))
 }

@@ -21,6 +21,8 @@ Tasks, each with the arguments that it takes:
   ci                          everything that CI asks of a change, with the time of each step
   lint                        formatting and clippy, of every package here
   adapters                    tests, formatting, clippy and documentation of the packages in crates/
+  python [ARG...]             the Python package: its tests, formatting and types; arguments go to pytest
+  python-foreign [SUITE...]   the tests of other packages, after `python`: diskcache, salt, backends
   docs                        documentation without warnings, here and as docs.rs makes it
   loom [ARG...]               interleavings under loom; arguments go to the test program
   fuzz [SECONDS [TARGET...]]  fuzz targets, until one finds something (1,800 seconds each)
@@ -45,6 +47,8 @@ fn task(name: &str, arguments: &[String]) -> Result {
         ("fuzz", _) => fuzz::fuzz(arguments),
         ("soak", _) => measure::soak(arguments),
         ("bench", _) => measure::bench(arguments),
+        ("python", _) => checks::python(arguments),
+        ("python-foreign", _) => checks::python_foreign(arguments),
         ("compare", _) => measure::compare(arguments),
         ("ci", []) => ci::ci(),
         ("lint", []) => checks::lint(),
