@@ -152,7 +152,7 @@ def about(chosen: argparse.Namespace) -> str:
     versions = sorted({f"{store.name.split(',')[0]} {store.version()}" for store in STORES})
     return (
         f"{platform.python_implementation()} {platform.python_version()}, {platform.system()} "
-        f"{platform.release()}, {os.cpu_count()} cores. {', '.join(versions)}. "
+        f"{'.'.join(platform.release().split('.')[:2])}, {os.cpu_count()} cores. {', '.join(versions)}. "
         f"{chosen.keys:,} keys of 12 bytes, values of {chosen.value_bytes}; "
         f"medians of {chosen.rounds} rounds."
     )
