@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -20,6 +21,11 @@ from mmapcache import Cache, MmapCache
 # themselves.
 with contextlib.suppress(ModuleNotFoundError):
     importlib.import_module("test_django")
+
+
+# A shell that started the tests in the background has them ignore SIGINT, and their children too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class StartChild(Protocol):

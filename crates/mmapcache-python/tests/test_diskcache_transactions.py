@@ -290,6 +290,8 @@ def test_large_value_comes_back(tmp_path: Path, is_killed: bool, start_child: St
 # The engine's own calls take the lock, which this thread has: none of them may wait for it.
 def test_first_call_inside_works(cache: Cache) -> None:
     cache.reset("size_limit", 4 * 2**20)
+    cache.set("dead", 1, expire=0.001)
+    time.sleep(0.01)
     with cache.transact():
         cache.expire()
     with cache.transact():

@@ -10,7 +10,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -149,15 +148,6 @@ def test_wait_for_lock_has_an_end(path: Path, start_child: StartChild) -> None:
         assert mapping[b"held"] == b"1"
 
 
-@pytest.fixture
-def handled_interrupt() -> Iterator[None]:
-    """Have SIGINT raise `KeyboardInterrupt`, also where the shell of the tests ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("handled_interrupt")
 def test_interrupt_ends_the_wait(path: Path, start_child: StartChild) -> None:
     child = start_child(HOLD, path)
     assert line_of(child) == "held"
@@ -189,7 +179,6 @@ def test_other_threads_run_during_wait(path: Path, start_child: StartChild) -> N
     assert turns > 50
 
 
-@pytest.mark.usefixtures("handled_interrupt")
 def test_interrupt_ends_a_computation_wait(path: Path, start_child: StartChild) -> None:
     child = start_child(COMPUTE.replace("0.3", "60"), path, path.with_name("log"))
     assert line_of(child) == "ready"
