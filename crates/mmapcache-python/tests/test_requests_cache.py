@@ -103,7 +103,7 @@ def test_expired_response_can_go(server: Origin, location: Path) -> None:
     expires = own.get(f"{server.url}/count").expires
     (key,) = own.cache.store
     entry = own.cache.store.entry(key)
-    assert abs(entry.expires_at - expires.timestamp() - 30) < 0.01
+    assert abs(entry.expires_at - expires.timestamp() - 30) < 1
     # Without it the entry stays until it is evicted.
     session(location, expire_after=60).cache.responses["other"] = own.get(f"{server.url}/count")
     deadlines = [own.cache.store.entry(key).expires_at for key in own.cache.store]
