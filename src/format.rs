@@ -86,6 +86,9 @@ pub(crate) struct Geometry {
     pub max_entries: u64,
     /// Whether entries never change. Entries of a numbered cache never do, and do not set this.
     pub append_only: bool,
+    /// Whether a record may be overwritten where it is; see `engine::write::in_place`. Only in a
+    /// versioned cache that is not append-only.
+    pub in_place: bool,
     /// The layout of records, and with them of slots.
     pub variant: record::Variant,
 }
@@ -134,6 +137,10 @@ impl Geometry {
         }
         if !Self::SEGMENT_BYTES.contains(&self.max_segment_bytes) {
             return Some(Corruption::MaxSegmentBytes);
+        }
+        // A release that writes them in place must know how their entries end.
+        if self.in_place && (self.append_only || self.variant != record::Variant::Versioned) {
+            return Some(Corruption::RecordVariant);
         }
         None
     }

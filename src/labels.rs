@@ -95,6 +95,7 @@ impl Labels {
         let options = Options {
             variant: Variant::Numbered,
             append_only: None,
+            in_place: None,
             ..options.clone()
         };
         let cache = MmapCache::open_with(path.as_ref(), &options)?;

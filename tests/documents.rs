@@ -339,6 +339,7 @@ fn invariants_have_places() {
         ("G", 3),
         ("N", 3),
         ("A", 2),
+        ("W", 4),
         ("P", 4),
     ] {
         let numbered = (1..=count).all(|number| names.contains(&format!("{letter}{number}")));

@@ -31,8 +31,8 @@ class Cache:
         self.path, self.index, self.segments = path, File(path, b"MMCINDEX", 128, 2), {}
         fields = struct.unpack_from("<4Q6I", self.index.head, 40)
         self.heap_id, self.roster_id, self.seed, check, kind, flags, self.slots, _, self.bits, variant = fields
-        self.expiring = variant == 3
-        if (kind, flags & ~7) != (1, 0) or (variant, flags & 4) not in ((1, 0), (3, 4)) or check != xxh3(b"mmapcache hash check", seed=self.seed):
+        self.expiring, self.in_place = variant == 3, flags & 8
+        if (kind, flags & ~15) != (1, 0) or (variant, flags & 12) not in ((1, 0), (3, 4), (1, 8)) or check != xxh3(b"mmapcache hash check", seed=self.seed):
             raise Corrupt("hash kind, flags, variant or hash check")
         self.body, self.regions = 16 if self.expiring else 8, 4096 + (8 * 2**self.bits + 63) // 64 * 64
         self.links = 64 + self.slots * (2 if self.expiring else 1)
@@ -50,22 +50,38 @@ class Cache:
                 if found.head[16:32] == self.index.head[16:32] and right(found.head): return found
             except (FileNotFoundError, Corrupt): pass
     def record(self, link):  # steps 6 and 7: kind (0 if internal), key and value; none if it is not right
+        changes, load = self.index.word(288), lambda *words: [self.index.word(at) for at in words]
+        if (record := self.record_at(link)) or not self.in_place: return record
+        intent, place, version, units = load(320, 328, 336, 344)  # overwriting in place
+        if intent & 0xFF == 4 and place == link % 2**48 and 4 <= units <= 96:
+            copy = b"".join(word.to_bytes(8, "little") for word in load(*range(3328, 3328 + 8 * units, 8)))
+            record = self.parse(link, copy)
+            if record and copy[8:16] == version.to_bytes(8, "little") and load(320, 336) == [intent, version]: return record
+        if record := self.record_at(link): return record
+        if load(288) != [changes]: raise Again
+    def record_at(self, link):
         number, at = link >> 32 & 0xFFFF, 8 * (link & 0xFFFFFFFF)
         if not self.segments.get(number):
             ours = lambda head: struct.unpack_from("<Q8xI", head, 32) == (self.heap_id, number)
             self.segments[number] = self.beside(".heap" + f".{number}" * (number > 0), b"MMCHEAP\0", 120, ours)
         segment = self.segments[number]
         if segment and segment.reach(at + 24):
-            total, value_len, key_len, kind, traits = struct.unpack_from("<II12xHBB", segment.map, at)
-            extension = sum(size for bit, size in enumerate((0, 4, 4, 8, 8)) if traits >> bit & 1)
-            length, mixed = 24 + key_len + value_len, (self.heap_id ^ link % 2**48) * 0x9E3779B97F4A7C15 % 2**64
-            content = segment.map[at + 4 : at + length] if segment.reach(at + length) else b""
-            for start in range(0, len(content), 128) if length <= 256 else []:
-                mixed = xxh3(content[start : start + 128], seed=mixed)
-            own = mixed % 2**32 if length <= 256 else zlib.crc32(content, mixed >> 32)
-            right = extension <= value_len and traits < (64 if self.expiring else 1)
-            if content and own == total and kind in (1, 2, 3) and right:
-                return kind * (traits < 32), content[20 : 20 + key_len], content[20 + key_len : length - 4 - extension]
+            head = segment.map[at : at + 24]
+            length = 24 + sum(struct.unpack("<4xI12xH2x", head))
+            record = segment.reach(at + length) and self.parse(link, segment.map[at : at + length])
+            last, mtime = segment.word(at + 16), segment.word(at + 8)
+            return record if not self.in_place or struct.pack("<QQ", mtime, last) == head[8:] else None
+    def parse(self, link, record):
+        total, value_len, key_len, kind, traits = struct.unpack_from("<II12xHBB", record)
+        extension = sum(size for bit, size in enumerate((0, 4, 4, 8, 8)) if traits >> bit & 1)
+        length, mixed = 24 + key_len + value_len, (self.heap_id ^ link % 2**48) * 0x9E3779B97F4A7C15 % 2**64
+        content = record[4:length]
+        for start in range(0, len(content), 128) if length <= 256 else []:
+            mixed = xxh3(content[start : start + 128], seed=mixed)
+        own = mixed % 2**32 if length <= 256 else zlib.crc32(content, mixed >> 32)
+        right = extension <= value_len and traits < (64 if self.expiring else 1)
+        if len(content) + 4 == length and own == total and kind in (1, 2, 3) and right:
+            return kind * (traits < 32), content[20 : 20 + key_len], content[20 + key_len : length - 4 - extension]
     def get(self, key):
         poll, hash, word, corrupt = self.poll(), xxh3(key, seed=self.seed), self.index.word, False
         entry_at = 4096 + 8 * ((hash >> 53 & 15 | (hash & 0xFFFF) << 4) % 2 ** (poll & 0xFF))  # step 3

@@ -269,7 +269,7 @@ fn kill(options: &Options, rounds: u64, seed: u64) -> Done {
 // The others continue, and nothing acknowledged is lost.
 #[test]
 fn kills_lose_no_acknowledged_write() {
-    for (options, rounds) in kinds().into_iter().zip([4, 10, 4]) {
+    for (options, rounds) in kinds().into_iter().zip([4, 10, 4, 6]) {
         let done = kill(&options, rounds, 5);
         println!("{done:?}");
         assert!(done.operations > 100 && done.rebuilds > 0, "{done:?}");
@@ -312,11 +312,13 @@ fn kill_pairs(options: &Options, rounds: u64, seed: u64) -> Done {
     done
 }
 
-/// By both kinds of lock, each with its own options.
-fn kinds() -> [Options; 3] {
+/// By both kinds of lock, each with its own options; and overwriting in place.
+fn kinds() -> [Options; 4] {
     let mut by_flock = child::tight();
     by_flock.lock_kind(LockKind::Flock);
-    [Options::new(), child::tight(), by_flock]
+    let mut in_place = child::tight();
+    in_place.in_place(true);
+    [Options::new(), child::tight(), by_flock, in_place]
 }
 
 // The lock's holder and the next waiter die together, and sometimes the process that recovers after

@@ -40,7 +40,12 @@ const LAYERS: [&[&str]; 63] = [
         "engine::file_header",
         "engine::locking",
     ],
-    &["engine::open", "engine::header_check", "engine::statistics"],
+    &[
+        "engine::open",
+        "engine::header_check",
+        "engine::statistics",
+        "engine::read::redo_copy",
+    ],
     &["engine::segment_numbers", "engine::heap_presence"],
     &[
         "engine::staging",
@@ -61,7 +66,11 @@ const LAYERS: [&[&str]; 63] = [
         "engine::write::cache_words",
         "engine::write::durability",
     ],
-    &["engine::write::split", "engine::clean::reclaim"],
+    &[
+        "engine::write::split",
+        "engine::write::in_place",
+        "engine::clean::reclaim",
+    ],
     &["engine::write::put", "engine::clean::validity"],
     &["engine::clean::bound", "engine::clean::expire"],
     &["engine::clean::evacuate", "engine::recovery::in_flight"],
@@ -465,11 +474,13 @@ type Exceptions = &'static [(&'static str, &'static str)];
 
 /// The calls that store header words: the file that owns the words, and the other files that may
 /// make the call, each with the reason.
-const HEADER_STORES: [(&str, &str, Exceptions); 16] = [
+const HEADER_STORES: [(&str, &str, Exceptions); 17] = [
     ("heap_end_words(", "engine::write::heap_end", &[]),
     ("entry_words(", "engine::write::publish", &[]),
     ("clean_words(", "engine::clean::state", &[]),
     ("durability_words(", "engine::write::durability", &[]),
+    // The redo copy.
+    (".write_copy(", "engine::write::in_place", &[]),
     ("session_words(", "engine::write::session", &[]),
     ("cache_words(", "engine::write::cache_words", &[]),
     (

@@ -75,6 +75,7 @@ struct Wish {
     heap: u8,
     directory_bits: u8,
     append_only: Option<bool>,
+    in_place: Option<bool>,
 }
 
 impl Wish {
@@ -132,6 +133,7 @@ impl Wish {
             && slots.is_power_of_two()
             && (16 << 10..=16 << 30).contains(&segment)
             && self.capacity() <= self.most_entries()
+            && (self.append_only, self.in_place) != (Some(true), Some(true))
     }
 
     fn heap(&self, path: &Path) -> Option<PathBuf> {
@@ -186,6 +188,9 @@ impl Wish {
         }
         if let Some(append_only) = self.append_only {
             options.append_only(append_only);
+        }
+        if let Some(in_place) = self.in_place {
+            options.in_place(in_place);
         }
         if let Some(heap) = self.heap(path) {
             options.heap_path(heap);
@@ -285,6 +290,9 @@ impl Run {
             || wish
                 .append_only
                 .is_some_and(|asked| asked != first.append_only.unwrap_or(false))
+            || wish
+                .in_place
+                .is_some_and(|asked| asked != first.in_place.unwrap_or(false))
     }
 
     /// Whether options ask for larger regions than at creation: they may have grown since.

@@ -83,7 +83,7 @@ impl CacheBuilder {
     }
 
     /// Sets the options of this handle, and those that are fixed when the files are created.
-    /// [`Options::max_entries`] and [`Options::append_only`] must not be set; [`Options::raw`] has no
+    /// [`Options::max_entries`], [`Options::append_only`] and [`Options::in_place`] must not be set; [`Options::raw`] has no
     /// effect. Default: [`Options::new`].
     pub fn options(mut self, options: &Options) -> Self {
         self.options = options.clone();
@@ -216,6 +216,14 @@ impl CacheBuilder {
 
     fn check(&self) -> Result<()> {
         let (entries, append_only) = (self.options.max_entries, self.options.append_only);
+        if self.options.in_place == Some(true) {
+            return Err(ErrorKind::InvalidOption {
+                option: "Options::in_place",
+                asked: 1,
+                range: "unset: a `Cache` replaces entries elsewhere",
+            }
+            .at(&self.path));
+        }
         let fault = match (entries, append_only, self.changes.fault()) {
             (Some(entries), ..) => Some((
                 "Options::max_entries",
@@ -244,6 +252,7 @@ impl CacheBuilder {
         Options {
             variant: Variant::Expiring,
             append_only: None,
+            in_place: None,
             segment_bytes_of_new: bound.map_or(SEGMENT_BYTES, |bytes| {
                 let sixteenth = bytes / 16 / LEAST_SEGMENT_BYTES * LEAST_SEGMENT_BYTES;
                 sixteenth.clamp(LEAST_SEGMENT_BYTES, SEGMENT_BYTES)

@@ -39,8 +39,10 @@ use crate::engine::recovery::from_heap::{Damage, Salvage, read_heap};
 use crate::engine::segment_numbers::{Extent, is_there, left_segment};
 use crate::engine::staging::{DiscardOnPanic, discard_listed, discard_staged, finish_renames};
 use crate::engine::switch::{self, commit_new, give_up, map_known};
+use crate::engine::write::durability;
 use crate::engine::write::heap_end;
 use crate::engine::write::mutator::{Mutator, WriteResult};
+use crate::engine::write::session::Session;
 
 /// Attempts to capture a snapshot while generations are replaced.
 const ATTEMPTS: u32 = 1_000;
@@ -55,7 +57,9 @@ const ATTEMPTS_AT_REST: u32 = 1_000;
 /// The backup has the contents of the cache at one moment between the call of [`to`](Self::to) and its
 /// return, usually near its beginning: every change that returned before the call is in it, with its
 /// version, and none that began after the return. It locks no process out and changes nothing in the
-/// cache, so a read-only handle is enough. Writers may overwrite, clean, grow and rebuild during it.
+/// cache, so a read-only handle is enough. Writers may overwrite, clean, grow and rebuild during it. (Of a
+/// cache with [`Options::in_place`] it takes the writer lock while it opens the files, and needs a handle
+/// that may write.)
 ///
 /// The backup is a cache of its own, clean and synced, with the original's options, labels, ids and
 /// gaps between ids. Later changes of one do not affect the other.
@@ -101,7 +105,7 @@ pub struct BackupReport {
     pub shared_bytes: u64,
 }
 
-/// A heap at one snapshot. M3: nothing before its end ever changes. Files that are removed stay as long
+/// A heap at one snapshot. M3, W2: nothing before its end ever changes. Files that are removed stay as long
 /// as they are open.
 struct Snapshot {
     generation: Arc<Generation>,
@@ -166,7 +170,9 @@ impl<'a> Backup<'a> {
     /// - [`ErrorKind::Corrupted`] if the original must be repaired first, [`ErrorKind::HeapMissing`] if
     ///   one of its segments is missing.
     /// - [`ErrorKind::Superseded`] if the original was rebuilt again and again during the call.
-    /// - [`ErrorKind::Locked`] if another process is creating a cache at `path`.
+    /// - [`ErrorKind::Locked`] if another process is creating a cache at `path`, and, if the original has
+    ///   [`Options::in_place`], [`ErrorKind::ReadOnly`] and the other errors of
+    ///   [`MmapCache::writer`](crate::MmapCache::writer).
     /// - [`ErrorKind::DiskFull`], [`ErrorKind::Io`] and [`ErrorKind::NotRemovable`] if the system refuses
     ///   a file operation.
     /// - [`ErrorKind::ForkedWriter`] in a child process, if the progress function forks: the parent
@@ -214,7 +220,7 @@ impl<'a> Backup<'a> {
         } else {
             discard_staged(names, Extent::NONE)?;
         }
-        let snapshot = Snapshot::capture(self.handle)?;
+        let snapshot = self.capture()?;
         let mut copied = self.copy_heap(&snapshot, names, access)?;
         let plan = snapshot.plan(self.handle, access.clone())?;
         let generation = create::generation(names, &plan)?;
@@ -238,6 +244,22 @@ impl<'a> Backup<'a> {
         }
         fresh.generation.unlock();
         Ok(copied)
+    }
+
+    /// Captures a snapshot. W2: in a cache whose records are overwritten, what belongs to it no longer is
+    /// from the moment of its end on, which only the holder of the lock can say.
+    fn capture(&self) -> Result<Snapshot> {
+        let handle = self.handle;
+        if !handle.current()?.0.is_in_place() {
+            return Snapshot::capture(handle);
+        }
+        let session = Session::take(handle, handle.options.lock_timeout, None)?;
+        let generation = &session.mutator.generation;
+        let header = generation.header();
+        durability::freeze(generation, header.tail());
+        let snapshot = Snapshot::capture(handle)?;
+        debug_assert_eq!(snapshot.end, header.tail(), "no writer but this one");
+        Ok(snapshot)
     }
 
     /// Refuses a copy that lacks entries of the original, before it becomes a cache.

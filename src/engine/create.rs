@@ -271,7 +271,7 @@ pub(crate) fn first_segment(
     generation
         .header()
         .new_file_words()
-        .begin_heap(first_place(0));
+        .begin_heap(first_place(0), generation.is_in_place());
     Ok(generation.with_segment(first))
 }
 

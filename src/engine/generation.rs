@@ -111,6 +111,12 @@ impl Generation {
         self.table.geometry().is_append_only()
     }
 
+    /// Returns whether records may be overwritten where they are; see `engine::write::in_place`.
+    #[inline]
+    pub(crate) fn is_in_place(&self) -> bool {
+        self.table.geometry().in_place
+    }
+
     /// Returns whether its keys have ids, and its entries never change; see `engine::ids`.
     pub(crate) fn is_numbered(&self) -> bool {
         self.variant() == Variant::Numbered

@@ -59,6 +59,7 @@ pub struct Options {
     pub(crate) segment_bytes_of_new: u64,
     pub(crate) max_entries: Option<u64>,
     pub(crate) append_only: Option<bool>,
+    pub(crate) in_place: Option<bool>,
     pub(crate) staleness: Duration,
     /// The record variant of a cache that is created.
     pub(crate) variant: Variant,
@@ -100,6 +101,7 @@ impl Options {
             segment_bytes_of_new: Self::MAX_SEGMENT_BYTES,
             max_entries: None,
             append_only: None,
+            in_place: None,
             staleness: Duration::from_millis(250),
             variant: Variant::Versioned,
             verify: true,
@@ -240,6 +242,44 @@ impl Options {
         self
     }
 
+    /// Sets whether a value may be replaced where it is, if the new one takes as much room: then
+    /// overwriting leaves no dead records behind, and needs no cleaning. Fixed at creation; a value that
+    /// differs from the stored one is [`ErrorKind::OptionMismatch`]. Default: `false`, or the stored value.
+    ///
+    /// That happens to records of at most 768 bytes with key and value, rounded up to eight, that were
+    /// written since the last flush, backup or enlargement of the index; all others are replaced as
+    /// without the option. What changes:
+    ///
+    /// - A value that was not synced may be lost by a power loss though an older one, which was not
+    ///   synced either, had reached the disk. What was synced is there, as ever.
+    /// - A program that copies the files of a cache in use may copy an entry half replaced, which the
+    ///   copy then lacks. [`backup`](MmapCache::backup) does not; it takes the writer lock for a moment,
+    ///   and needs a handle that may write.
+    /// - [`get_ref`](MmapCache::get_ref) is [`ErrorKind::Unsupported`].
+    /// - Checksums are always verified; see [`verify_checksums`](Self::verify_checksums).
+    /// - Older releases refuse the files.
+    ///
+    /// Not for a [`Cache`](crate::Cache), or together with [`append_only`](Self::append_only): that is
+    /// [`ErrorKind::InvalidOption`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// use mmapcache::Options;
+    ///
+    /// let counters = Options::new().in_place(true).open(dir.path().join("counters"))?;
+    /// counters.put(b"visits", 0_u64.to_le_bytes())?;
+    /// let before = counters.stats()?.heap_bytes;
+    /// for number in 1..1000_u64 {
+    ///     counters.put(b"visits", number.to_le_bytes())?;
+    /// }
+    /// assert_eq!(counters.stats()?.heap_bytes, before);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn in_place(&mut self, in_place: bool) -> &mut Self {
+        self.in_place = Some(in_place);
+        self
+    }
+
     /// Sets how often misses and writes check whether the files were removed or replaced by other
     /// programs, which no mark inside the files can tell. The handle opens files that were put in their
     /// place. If the files were only removed, it keeps reading what it has mapped (the segments that it
@@ -255,7 +295,8 @@ impl Options {
     }
 
     /// Sets whether reads verify the checksum of the value they return. If not, a damaged value is
-    /// returned as it is; keys are always compared. Applies to this handle only. Default: true.
+    /// returned as it is; keys are always compared. A cache with [`in_place`](Self::in_place) verifies
+    /// in any case. Applies to this handle only. Default: true.
     pub fn verify_checksums(&mut self, verify: bool) -> &mut Self {
         self.verify = verify;
         self
@@ -360,6 +401,7 @@ impl Options {
             max_segment_bytes: self.max_segment_bytes.unwrap_or(self.segment_bytes_of_new),
             max_entries: self.max_entries.unwrap_or(0),
             append_only: self.append_only == Some(true) && self.variant == Variant::Versioned,
+            in_place: self.in_place == Some(true),
             variant: self.variant,
         };
         let refused = |option, asked, range| {
@@ -372,6 +414,11 @@ impl Options {
         };
         match geometry.fault() {
             None => Ok(self.small(geometry)),
+            Some(Corruption::RecordVariant) => refused(
+                "in_place",
+                1,
+                "unset: entries of an append-only cache are never overwritten",
+            ),
             Some(Corruption::RegionSlots) => refused(
                 "region_slots",
                 geometry.region_slots.into(),
@@ -470,6 +517,11 @@ impl Options {
                 "append_only",
                 self.append_only.map(u64::from),
                 found.is_append_only().into(),
+            ),
+            (
+                "in_place",
+                self.in_place.map(u64::from),
+                found.in_place.into(),
             ),
         ];
         self.accept_variant(found.variant, path)?;

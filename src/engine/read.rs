@@ -9,6 +9,7 @@ pub(crate) mod heap_walk;
 pub(crate) mod iter;
 pub(crate) mod lookup;
 pub(crate) mod part;
+pub(crate) mod redo_copy;
 pub(crate) mod sample;
 pub(crate) mod upcoming;
 pub(crate) mod validate;

@@ -76,6 +76,9 @@ pub struct Stats {
     pub sync_failed: bool,
     /// Whether entries can only be added; see [`Options::append_only`](crate::Options::append_only).
     pub append_only: bool,
+    /// Whether records may be overwritten where they are; see
+    /// [`Options::in_place`](crate::Options::in_place).
+    pub in_place: bool,
 }
 
 /// Bytes that the files take on the disk; returned by [`MmapCache::disk_usage`](crate::MmapCache::disk_usage).
@@ -145,6 +148,7 @@ impl Stats {
             writer: header.holder(),
             sync_failed: header.sync_failed(),
             append_only: generation.is_append_only(),
+            in_place: generation.is_in_place(),
         }
     }
 }

@@ -268,6 +268,8 @@ fn make_ready(
 ) -> Result<()> {
     // G1: the files have staged names, and the header says so.
     staging::expect_renames(generation.header());
+    // W2: readers of the old generation have the same heap, or all of the new one is synced.
+    durability::freeze(generation, generation.header().tail());
     state::note_compacted(generation.header());
     if heap == Heap::Fresh {
         cache_words::forget_order(generation.header());

@@ -14,6 +14,8 @@ mod growth;
 #[cfg(not(loom))]
 mod heap_order;
 #[cfg(not(loom))]
+mod in_place;
+#[cfg(not(loom))]
 mod leftovers;
 #[cfg(not(loom))]
 mod limits;

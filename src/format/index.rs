@@ -21,8 +21,11 @@ const LOCKED_BY_WORD: u32 = 1;
 pub(super) const APPEND_ONLY: u32 = 2;
 /// Entries have deadlines: an older release would return expired ones.
 pub(crate) const EXPIRING: u32 = 4;
+/// Records may be overwritten where they are: an older release would take one that is being written for
+/// damage. The segments have it too.
+pub(super) const IN_PLACE: u32 = 8;
 /// All flags that this crate has.
-const FLAGS: u32 = LOCKED_BY_WORD | APPEND_ONLY | EXPIRING;
+const FLAGS: u32 = LOCKED_BY_WORD | APPEND_ONLY | EXPIRING | IN_PLACE;
 
 /// The part of the header page that never changes within a generation.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -70,9 +73,10 @@ impl IndexHeader {
             max_segment_bytes: self.max_segment_bytes,
             max_entries: self.max_entries,
             append_only: self.flags & APPEND_ONLY != 0,
+            in_place: self.flags & IN_PLACE != 0,
             variant: Variant::from_disk(self.record_variant).ok_or(Corruption::RecordVariant)?,
         };
-        if Self::entry_flags(&geometry) != self.flags & (APPEND_ONLY | EXPIRING) {
+        if Self::entry_flags(&geometry) != self.flags & (APPEND_ONLY | EXPIRING | IN_PLACE) {
             return Err(Corruption::RecordVariant);
         }
         match geometry.fault() {
@@ -98,6 +102,12 @@ impl IndexHeader {
         numbered || self.flags & APPEND_ONLY != 0
     }
 
+    /// Returns whether records may be overwritten where they are, even if the geometry is invalid.
+    #[cfg(feature = "inspect")]
+    pub(crate) fn is_in_place(&self) -> bool {
+        self.flags & IN_PLACE != 0
+    }
+
     pub(crate) fn lock_kind(&self) -> LockKind {
         if self.flags & LOCKED_BY_WORD == 0 {
             LockKind::Flock
@@ -118,11 +128,12 @@ impl IndexHeader {
     /// Returns the flags that say what may become of entries; index and segments have the same.
     pub(super) fn entry_flags(geometry: &Geometry) -> u32 {
         let append_only = if geometry.append_only { APPEND_ONLY } else { 0 };
+        let in_place = if geometry.in_place { IN_PLACE } else { 0 };
         let expiring = match geometry.variant {
             Variant::Expiring => EXPIRING,
             Variant::Versioned | Variant::Numbered => 0,
         };
-        append_only | expiring
+        append_only | expiring | in_place
     }
 
     /// Returns the hash kind. `None` if this crate does not have it.
@@ -209,6 +220,9 @@ pub(crate) mod word {
     pub(crate) const BORN: usize = 77;
     /// How often index and roster were rebuilt from the heap.
     pub(crate) const RECOVERIES: usize = 78;
+    /// No record before this place is overwritten where it is. As a
+    /// [`CleanCursor`](crate::format::heap_addr::CleanCursor), for its check.
+    pub(crate) const FROZEN: usize = 79;
     /// The eight words of [`crate::format::settings::Settings`].
     pub(crate) const SETTINGS: usize = 128;
     /// The same again, stored first: complete while the others change.
@@ -228,6 +242,8 @@ pub(crate) mod word {
     pub(crate) const ORDERED_FROM: usize = 141;
     /// Shards of [`STATISTICS`](super::STATISTICS) counters.
     pub(crate) const SHARDS: usize = 160;
+    /// [`REDO_COPY_WORDS`](super::REDO_COPY_WORDS) words: the record that an overwrite in place stores.
+    pub(crate) const REDO_COPY: usize = 416;
 }
 
 /// Shards of the counters of a `Cache`, and words of each.
@@ -239,7 +255,11 @@ pub(crate) const STATISTICS: usize = 11;
 /// that they make it, so damage costs time only.
 pub(crate) const NO_DEADLINES: u64 = 0x6f6e_6c79_5f6f_776e;
 
-const _: () = assert!((word::SHARDS + SHARDS * SHARD_WORDS) * 8 <= PAGE as usize);
+/// Words of the longest record that can be overwritten in place.
+pub(crate) const REDO_COPY_WORDS: usize = 96;
+
+const _: () = assert!(word::SHARDS + SHARDS * SHARD_WORDS <= word::REDO_COPY);
+const _: () = assert!((word::REDO_COPY + REDO_COPY_WORDS) * 8 == PAGE as usize);
 
 /// Where the heap is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

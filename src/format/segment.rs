@@ -5,7 +5,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::format::heap_addr::HeapAddr;
-use crate::format::index::{APPEND_ONLY, EXPIRING, IndexHeader};
+use crate::format::index::{APPEND_ONLY, EXPIRING, IN_PLACE, IndexHeader};
 use crate::format::record::Variant;
 use crate::format::seal::SealedHeader;
 use crate::format::{Geometry, HashKind};
@@ -51,7 +51,7 @@ impl SealedHeader for SegmentHeader {
     const VERSION: u32 = 1;
 
     fn unknown_flags(&self) -> u32 {
-        self.flags & !(APPEND_ONLY | EXPIRING)
+        self.flags & !(APPEND_ONLY | EXPIRING | IN_PLACE)
     }
 }
 
@@ -65,6 +65,7 @@ impl SegmentHeader {
             max_segment_bytes: self.max_segment_bytes,
             max_entries: self.max_entries,
             append_only: self.flags & APPEND_ONLY != 0,
+            in_place: self.flags & IN_PLACE != 0,
             variant: Variant::from_disk(self.record_variant)?,
         };
         let agrees = Self::flags_for(&geometry) == self.flags;
@@ -74,6 +75,11 @@ impl SegmentHeader {
     /// Returns the flags of a segment that is created beside an index of this geometry.
     pub(crate) fn flags_for(geometry: &Geometry) -> u32 {
         IndexHeader::entry_flags(geometry)
+    }
+
+    /// Returns whether records of the segment may be overwritten where they are.
+    pub(crate) fn is_in_place(&self) -> bool {
+        self.flags & IN_PLACE != 0
     }
 
     /// Returns the hash kind. `None` if this crate does not have it.

@@ -59,6 +59,7 @@ fn geometry(sizes: &[(&str, u64)]) -> Geometry {
         max_segment_bytes: 1 << 20,
         max_entries: 0,
         append_only: false,
+        in_place: false,
         variant: match variable(sizes, "B") {
             16 => Variant::Expiring,
             _ => Variant::Versioned,

@@ -12,12 +12,35 @@ use crate::format::life::Life;
 use crate::format::record::Traits;
 use crate::format::record::{ChecksumSeed, HEADER_WORDS, Kind, RecordHeader, Variant};
 use crate::format::segment::{self, SegmentHeader};
-use crate::heap::record_io::{self, Copied, TooShort, split};
+use crate::heap::record_io::{self, Copied, HeaderWords, TooShort, split};
 use crate::heap::{Scanner, WholeRecord};
 use crate::os::mapped_file::{MappedFile, StorePattern};
 use crate::os::mmap::{MappedWords, WindowLayout, prefetch};
 use crate::os::words;
-use crate::sync::{Word, load, store};
+use crate::sync::{Word, acquire, acquire_fence, load, publish, release_fence, store};
+
+/// Marks a record as half done: the last word of its header is 0, before any other word changes.
+#[inline(always)]
+fn begin_overwrite(record: &[Word]) {
+    store(&record[2], 0);
+    release_fence();
+}
+
+/// Stores the last word of the header, after the version.
+#[inline(always)]
+fn end_overwrite(record: &[Word], last: u64) {
+    publish(&record[2], last);
+}
+
+/// Judges the copy of a record.
+#[inline(always)]
+fn judge(copied: Copied, header: RecordHeader) -> RecordRead {
+    match (copied.same_key, copied.is_valid) {
+        (true, true) => RecordRead::Match(header),
+        (false, true) => RecordRead::OtherKey,
+        (_, false) => RecordRead::Corrupt,
+    }
+}
 
 /// Returns whether a header says how long the record is.
 fn is_whole(header: &RecordHeader, record: &[Word]) -> bool {
@@ -40,6 +63,10 @@ pub(crate) struct Segment {
     capacity: u64,
     created: u64,
     variant: Variant,
+    /// Whether a writer may overwrite records where they are.
+    in_place: bool,
+    /// The variant, if none may.
+    append_only: Option<Variant>,
 }
 
 /// The result of reading a record for a key.
@@ -77,6 +104,8 @@ impl Segment {
             number: header.number as u16,
             capacity: window,
             created: header.created,
+            in_place: header.is_in_place(),
+            append_only: (!header.is_in_place()).then_some(variant),
         })
     }
 
@@ -188,24 +217,38 @@ impl Segment {
         if usize::from(header.key_len) != key.len() {
             return self.other(unit, header, record, verify);
         }
+        if self.in_place {
+            return Ok(self.read_in_place(unit, (header, first), record, key, out));
+        }
         let head = (header, first);
         let copied = record_io::copy_value(self.seed(unit), head, record, (key, verify), out);
-        Ok(match copied {
-            Copied {
-                same_key: true,
-                is_valid: true,
-            } => RecordRead::Match(header),
-            Copied {
-                same_key: false,
-                is_valid: true,
-            } => RecordRead::OtherKey,
-            _ => RecordRead::Corrupt,
-        })
+        Ok(judge(copied, header))
+    }
+
+    /// The same, of a record that a writer may overwrite. Verifies in any case.
+    fn read_in_place(
+        &self,
+        unit: u32,
+        (header, mut first): (RecordHeader, HeaderWords),
+        rest: &[Word],
+        key: &[u8],
+        out: &mut Vec<u8>,
+    ) -> RecordRead {
+        if !self.after_header(rest, &mut first) {
+            return RecordRead::Corrupt;
+        }
+        let (start, head) = (out.len(), (header, first));
+        let copied = record_io::copy_value(self.seed(unit), head, rest, (key, true), out);
+        if self.has_changed(rest, first) {
+            out.truncate(start);
+            return RecordRead::Corrupt;
+        }
+        judge(copied, header)
     }
 
     /// Reads the record of `key` as [`Self::read`] does, and returns what `keep` takes of its header.
     /// `None` if it is another key's, corrupt, or after the end of what is already mapped; or if the cache
-    /// is a `Cache` and the caller's is not, or the reverse.
+    /// is a `Cache` and the caller's is not, or the reverse; or if a writer overwrites it now.
     #[inline(always)]
     pub(crate) fn entry_value<T, const EXPIRING: bool>(
         &self,
@@ -234,8 +277,9 @@ impl Segment {
         keep: impl FnOnce(RecordHeader) -> T,
     ) -> Option<T> {
         let rest = self.memory.first().get(unit as usize..)?;
-        if self.variant != variant {
-            return None;
+        // One comparison for both: a hit in the nearest cache notices each instruction.
+        if self.append_only != Some(variant) {
+            return self.value_in_place((variant, unit), key, rest, out, keep);
         }
         let head = record_io::header_copy(variant, rest).ok()??;
         let header = head.0;
@@ -250,6 +294,74 @@ impl Segment {
         (copied.same_key && copied.is_valid).then(|| keep(header))
     }
 
+    /// The same, of a record that a writer may overwrite: W3.
+    #[inline(never)]
+    fn value_in_place<T>(
+        &self,
+        (variant, unit): (Variant, u32),
+        key: &[u8],
+        rest: &[Word],
+        out: &mut Vec<u8>,
+        keep: impl FnOnce(RecordHeader) -> T,
+    ) -> Option<T> {
+        if self.variant != variant {
+            return None;
+        }
+        let head = record_io::header_copy(variant, rest).ok()??;
+        let header = head.0;
+        let is_there = header.stored_bytes() <= rest.len() as u64 * 8;
+        if usize::from(header.key_len) != key.len() || !is_there {
+            return None;
+        }
+        match self.read_in_place(unit, head, rest, key, out) {
+            RecordRead::Match(header) => Some(keep(header)),
+            RecordRead::OtherKey | RecordRead::Corrupt => None,
+        }
+    }
+
+    /// Keeps the loads of a record's other words after those of its header, where a writer may overwrite
+    /// it; the first word, with the checksum, is one of the others. Returns false if that has another
+    /// length now.
+    #[inline(always)]
+    fn after_header(&self, record: &[Word], words: &mut HeaderWords) -> bool {
+        !self.in_place || {
+            // W3: what is loaded from here on is of the version that was loaded, or a later one.
+            acquire_fence();
+            let length = words[0] >> 32;
+            words[0] = load(&record[0]);
+            words[0] >> 32 == length
+        }
+    }
+
+    /// Returns whether a writer may have overwritten a record, or begun to, since its header was loaded.
+    ///
+    /// W3: the last word of the header is 0 while the others change, and the version is stored after
+    /// them. So if both are the same before and after the copy, all of the copy is of that version.
+    #[inline(always)]
+    fn has_changed(&self, record: &[Word], words: HeaderWords) -> bool {
+        self.in_place && {
+            acquire_fence();
+            let last = acquire(&record[2]);
+            (load(&record[1]), last) != (words[1], words[2])
+        }
+    }
+
+    /// Runs `copy`, which copies the record with this header. Returns whether the copy is valid, and of
+    /// one version.
+    #[inline(always)]
+    fn is_whole_copy(
+        &self,
+        record: &[Word],
+        header: RecordHeader,
+        copy: impl FnOnce() -> bool,
+    ) -> bool {
+        if !self.in_place {
+            return copy();
+        }
+        let mut words = header.to_words();
+        self.after_header(record, &mut words) && copy() && !self.has_changed(record, words)
+    }
+
     /// Judges a record whose key has another length: another key's, or one with a corrupt length.
     #[cold]
     fn other(
@@ -259,7 +371,10 @@ impl Segment {
         record: &[Word],
         verify: bool,
     ) -> Result<RecordRead> {
-        let is_valid = record_io::copy(self.seed(unit), header, record, verify, |_, _| {});
+        let verify = verify || self.in_place;
+        let is_valid = self.is_whole_copy(record, header, || {
+            record_io::copy(self.seed(unit), header, record, verify, |_, _| {})
+        });
         Ok(if is_valid {
             RecordRead::OtherKey
         } else {
@@ -282,8 +397,14 @@ impl Segment {
         let Some((header, record)) = self.record(unit)? else {
             return Ok(RecordRead::Corrupt);
         };
-        let same =
-            usize::from(header.key_len) == key.len() && record_io::holds_key(header, record, key);
+        let mut same = usize::from(header.key_len) == key.len();
+        let is_whole = self.is_whole_copy(record, header, || {
+            same = same && record_io::holds_key(header, record, key);
+            true
+        });
+        if !is_whole {
+            return Ok(RecordRead::Corrupt);
+        }
         Ok(if same {
             RecordRead::Match(header)
         } else {
@@ -311,7 +432,8 @@ impl Segment {
                 value.extend_from_slice(value_part);
             }
         };
-        if record_io::copy(self.seed(unit), header, record, true, take) {
+        let copy = || record_io::copy(self.seed(unit), header, record, true, take);
+        if self.is_whole_copy(record, header, copy) {
             return Ok(Some(header));
         }
         key.truncate(key_start);
@@ -331,7 +453,8 @@ impl Segment {
         out: &mut WholeRecord,
     ) -> Option<RecordHeader> {
         let (header, record) = self.record_within(self.memory.first(), unit).ok()??;
-        let is_valid = header.stored_bytes() <= most && out.fill(self.seed(unit), header, record);
+        let copy = || out.fill(self.seed(unit), header, record);
+        let is_valid = header.stored_bytes() <= most && self.is_whole_copy(record, header, copy);
         is_valid.then_some(header)
     }
 
@@ -346,9 +469,12 @@ impl Segment {
         };
         let wanted = usize::from(header.key_len);
         key.resize(wanted.next_multiple_of(8), 0);
-        words::copy_out(&record[HEADER_WORDS..], key);
+        let is_whole = self.is_whole_copy(record, header, || {
+            words::copy_out(&record[HEADER_WORDS..], key);
+            true
+        });
         key.truncate(wanted);
-        Ok(Some(header))
+        Ok(is_whole.then_some(header))
     }
 
     /// Reads a record of any key, and appends its key and, if the record takes no more than `most`
@@ -402,8 +528,64 @@ impl Segment {
         let Some((header, record)) = self.record(unit)? else {
             return Ok(None);
         };
-        let is_valid = record_io::copy(self.seed(unit), header, record, true, |_, _| {});
+        let is_valid = self.is_whole_copy(record, header, || {
+            record_io::copy(self.seed(unit), header, record, true, |_, _| {})
+        });
         Ok(is_valid.then_some(header))
+    }
+
+    /// Returns whether a writer may overwrite records of this segment where they are. On a file system
+    /// that shares blocks between files, first makes the blocks of all of it its own (H2); false if the
+    /// disk has no room for that.
+    pub(crate) fn may_be_overwritten(&self) -> bool {
+        let owns_blocks = || {
+            let all = 0..self.memory.allocated();
+            self.file.own_blocks(std::slice::from_ref(&all)).is_ok()
+        };
+        self.in_place && (!self.file.shares_blocks() || owns_blocks())
+    }
+
+    /// Writes a record that is to be stored at `unit` into other words, as many as it takes.
+    pub(crate) fn write_copy(
+        &self,
+        unit: u32,
+        copy: &[Word],
+        header: RecordHeader,
+        key: &[u8],
+        value: &[u8],
+    ) {
+        record_io::write(self.seed(unit), copy, header, (key, value));
+    }
+
+    /// Reads a record that is to be stored at `unit` from other words. `None` if it is not valid.
+    pub(crate) fn read_copy(
+        &self,
+        unit: u32,
+        copy: &[Word],
+        out: &mut WholeRecord,
+    ) -> Option<RecordHeader> {
+        let header = record_io::header_of(self.variant, copy).ok()??;
+        let is_valid = is_whole(&header, copy) && out.fill(self.seed(unit), header, copy);
+        is_valid.then_some(header)
+    }
+
+    /// Overwrites a record by the one in `copy`, which has the same key and size.
+    ///
+    /// W3: while other words change, the last word of the header is 0, which no record has; the version
+    /// is stored after them. Repeating it after a kill has the same effect.
+    pub(crate) fn overwrite(&self, unit: u32, copy: &[Word]) -> Result<()> {
+        debug_assert!(self.in_place && copy.len() > HEADER_WORDS, "W1");
+        let range = unit as usize..unit as usize + copy.len();
+        let record = self.memory.first().get(range);
+        let record = record.ok_or_else(|| self.corrupted(Corruption::SegmentTruncated, unit))?;
+        begin_overwrite(record);
+        store(&record[0], load(&copy[0]));
+        for (word, new) in record.iter().zip(copy).skip(HEADER_WORDS) {
+            store(word, load(new));
+        }
+        publish(&record[1], load(&copy[1]));
+        end_overwrite(record, load(&copy[2]));
+        Ok(())
     }
 
     /// Writes a record. The range must be allocated, reserved and zero, and not yet visible to any
@@ -545,11 +727,19 @@ mod tests {
                 capacity: bytes as u64,
                 created: 0,
                 variant: Variant::Versioned,
+                in_place: false,
+                append_only: Some(Variant::Versioned),
             }
         }
 
         pub(crate) fn word(&self, at: usize) -> &Word {
             &self.memory.first()[at]
+        }
+
+        /// The word at a unit.
+        #[cfg(not(loom))]
+        pub(crate) fn record_word(&self, unit: u32) -> &Word {
+            self.word(unit as usize)
         }
 
         pub(crate) fn put(&self, unit: u32, key: &[u8], value: &[u8]) -> u32 {
@@ -565,6 +755,38 @@ mod tests {
             self.write(unit, header, key, value).unwrap();
             unit + (header.stored_bytes() / 8) as u32
         }
+    }
+
+    // W3: a copy during which a writer has overwritten the record, or begun to, does not count, whatever
+    // its checksum.
+    #[test]
+    fn copy_notices_each_overwrite() {
+        let mut segment = Segment::plain(4096);
+        (segment.in_place, segment.append_only) = (true, None);
+        let end = segment.put(16, b"the key", b"an old value");
+        let copy: Vec<_> = (0..end - 16).map(|_| Word::new(0)).collect();
+        let mut header = segment.verify(16).unwrap().unwrap();
+        let during = |change: &dyn Fn(&[Word])| {
+            let (header, record) = segment.record(16).unwrap().unwrap();
+            segment.is_whole_copy(record, header, || {
+                change(record);
+                true
+            })
+        };
+        assert!(during(&|_| {}));
+        header.mtime += 1;
+        segment.write_copy(16, &copy, header, b"the key", b"a newer one.");
+        assert!(!during(&|_| segment.overwrite(16, &copy).unwrap()));
+        let mut key = Vec::new();
+        assert_eq!(segment.read_any(16, &mut key, None).unwrap(), Some(header));
+        // Half done, and with another length.
+        assert!(!during(&|record| begin_overwrite(record)));
+        assert!(segment.record(16).unwrap().is_none(), "no header is zero");
+        segment.overwrite(16, &copy).unwrap();
+        assert!(during(&|_| {}));
+        let (header, record) = segment.record(16).unwrap().unwrap();
+        store(&record[0], load(&record[0]) ^ 1 << 32);
+        assert!(!segment.is_whole_copy(record, header, || true));
     }
 
     #[test]
@@ -613,6 +835,7 @@ mod tests {
             };
             let mut segment = Segment::plain(128 + header.stored_bytes() as usize);
             segment.variant = Variant::Numbered;
+            segment.append_only = Some(Variant::Numbered);
             let key = vec![b'k'; key_len];
             segment.write(16, header, &key, &[]).unwrap();
             let mut out = Vec::new();

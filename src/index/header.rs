@@ -11,6 +11,7 @@ use crate::format::index::{
     Counters, EXPIRING, HeaderStateWord, HeapHome, IndexHeader, NO_DEADLINES, SHARD_WORDS, SHARDS,
     STATISTICS, word,
 };
+use crate::format::segment::first_place;
 use crate::format::settings::{self, Settings};
 use crate::lock;
 use crate::sync::{
@@ -154,6 +155,17 @@ impl<'a> Header<'a> {
         redo::read_redo(self.0)
     }
 
+    /// The words of the redo copy. What they hold counts under the redo record of an overwrite.
+    pub(crate) fn redo_copy(&self) -> &'a [Word] {
+        redo::redo_copy(self.0)
+    }
+
+    /// Returns whether the overwrite of this version has been under way all the time since its redo
+    /// record was read.
+    pub(crate) fn is_still_overwriting(&self, version: u64) -> bool {
+        redo::is_still_overwriting(self.0, version)
+    }
+
     /// Whether a redo record is committed: a change is under way, or its writer was killed.
     pub(crate) fn has_redo(&self) -> bool {
         load(&self.0[word::INTENT]) != 0
@@ -225,6 +237,13 @@ impl<'a> Header<'a> {
     /// All records before this place are on the disk.
     pub(crate) fn synced_to(&self) -> HeapAddr {
         HeapAddr::from_word(load(&self.0[word::SYNCED]))
+    }
+
+    /// No record before this place is overwritten where it is; `None` if the word is corrupt.
+    pub(crate) fn frozen_to(&self) -> Option<HeapAddr> {
+        let frozen = CleanCursor::from_word(load(&self.0[word::FROZEN]))?.addr;
+        // A zeroed word passes its check, and names no place of a record.
+        (frozen >= first_place(frozen.segment)).then_some(frozen)
     }
 
     /// The mark of a failed sync: 1 after one failed, 0 if none did. Other values are corrupt.
@@ -678,6 +697,11 @@ impl DurabilityWords<'_> {
         store(&self.0[word::SYNCED], place.to_word());
     }
 
+    /// Stores before which place no record is overwritten where it is.
+    pub(crate) fn set_frozen_to(&self, place: HeapAddr) {
+        store(&self.0[word::FROZEN], CleanCursor::at(place).to_word());
+    }
+
     /// Stores that the cache was flushed.
     pub(crate) fn set_flushed(&self) {
         store(&self.0[word::FLUSHED], 1);
@@ -821,12 +845,15 @@ impl NewFileWords<'_> {
         words.set_mark_synced();
     }
 
-    /// Begins an empty heap at a place.
-    pub(crate) fn begin_heap(&self, first: HeapAddr) {
+    /// Begins an empty heap at a place, whose records may be overwritten if it is `in_place`.
+    pub(crate) fn begin_heap(&self, first: HeapAddr, in_place: bool) {
         let end = HeapEndWords(self.0);
         end.set_reserved(first);
         end.set_tail(first);
         CleanWords(self.0).set_cursor(CleanCursor::at(first));
+        if in_place {
+            DurabilityWords(self.0).set_frozen_to(first);
+        }
     }
 
     /// Marks a new cache as flushed: its heap is on the disk up to here, and all its files are.

@@ -4,9 +4,10 @@
 //! a committed one stores all of it again: twice has the same effect as once. This file has the
 //! record and its encoding in the header page; it may call `format` and `sync`.
 
-use crate::format::index::{Counters, PAGE, word};
+use crate::format::heap_addr::HeapAddr;
+use crate::format::index::{Counters, PAGE, REDO_COPY_WORDS, word};
 use crate::format::slot::Link;
-use crate::sync::{Word, acquire, load, publish, release_fence, store};
+use crate::sync::{Word, acquire, acquire_fence, load, publish, release_fence, store};
 
 /// Words of the header page.
 pub(crate) const WORDS: usize = (PAGE / 8) as usize;
@@ -43,6 +44,14 @@ pub(crate) enum Redo {
         high: Option<u32>,
         after: Counters,
     },
+    /// The record in the redo copy, of `units` words, is stored at `place`, over an older one of its
+    /// key. The counters stay. No other redo record of a cache has this version.
+    Overwrite {
+        place: HeapAddr,
+        version: u64,
+        units: u32,
+        after: Counters,
+    },
 }
 
 /// What the redo record's words say.
@@ -58,6 +67,7 @@ pub(crate) enum RedoState {
 const INSERT: u64 = 1;
 const DELETE: u64 = 2;
 const REPLACE: u64 = 3;
+const OVERWRITE: u64 = 4;
 /// The bits of the commit word that hold the kind. The others are a checksum of the kind and of
 /// what belongs to it.
 const KIND: u64 = 0xff;
@@ -68,7 +78,8 @@ impl Redo {
         match self {
             Self::Insert { after, .. }
             | Self::Delete { after, .. }
-            | Self::Replace { after, .. } => *after,
+            | Self::Replace { after, .. }
+            | Self::Overwrite { after, .. } => *after,
         }
     }
 
@@ -77,7 +88,7 @@ impl Redo {
         let after = self.after().occupied;
         match self {
             Self::Insert { .. } => after.saturating_sub(1),
-            Self::Delete { .. } | Self::Replace { .. } => after,
+            Self::Delete { .. } | Self::Replace { .. } | Self::Overwrite { .. } => after,
         }
     }
 
@@ -103,6 +114,12 @@ impl Redo {
                 let high = high.map_or(0, |region| u64::from(region) + 1);
                 (REPLACE, [pair(old, low), high, 0])
             }
+            Self::Overwrite {
+                place,
+                version,
+                units,
+                ..
+            } => (OVERWRITE, [place.to_word(), version, u64::from(units)]),
         }
     }
 
@@ -136,6 +153,16 @@ impl Redo {
                     old: first,
                     low: second,
                     high,
+                    after,
+                })
+            }
+            OVERWRITE => {
+                let is_place = body[0] >> 48 == 0;
+                let fits = (1..=REDO_COPY_WORDS as u64).contains(&body[2]);
+                (is_place && fits).then_some(Self::Overwrite {
+                    place: HeapAddr::from_word(body[0]),
+                    version: body[1],
+                    units: body[2] as u32,
                     after,
                 })
             }
@@ -194,6 +221,19 @@ pub(super) fn commit_redo(page: &HeaderPage, redo: Redo) {
     release_fence();
 }
 
+/// Returns the words of the redo copy.
+pub(super) fn redo_copy(page: &HeaderPage) -> &[Word] {
+    &page[word::REDO_COPY..word::REDO_COPY + REDO_COPY_WORDS]
+}
+
+/// Returns whether the redo record of an overwrite has been committed all the time since it was read,
+/// and with it the redo copy. W4: the next copy is stored after this redo record was cleared.
+pub(super) fn is_still_overwriting(page: &HeaderPage, version: u64) -> bool {
+    acquire_fence();
+    let committed = acquire(&page[word::INTENT]);
+    committed & KIND == OVERWRITE && load(&page[word::INTENT_BODY + 1]) == version
+}
+
 /// Clears the redo record: every store that it stands for is done.
 #[inline]
 pub(super) fn clear_redo(page: &HeaderPage) {
@@ -204,7 +244,6 @@ pub(super) fn clear_redo(page: &HeaderPage) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::heap_addr::HeapAddr;
 
     fn page() -> Box<HeaderPage> {
         Box::new(std::array::from_fn(|_| Word::new(0)))
@@ -253,12 +292,48 @@ mod tests {
                 high: None,
                 after,
             },
+            Redo::Overwrite {
+                place,
+                version: 12,
+                units: REDO_COPY_WORDS as u32,
+                after,
+            },
         ] {
             commit_redo(&page, redo);
             assert_eq!(read_redo(&page), RedoState::Committed(redo));
             clear_redo(&page);
             assert_eq!(read_redo(&page), RedoState::Cleared);
         }
+    }
+
+    // W4: a reader that copies the redo copy notices that its overwrite is over, or another one begun.
+    #[test]
+    fn finished_overwrite_is_noticed() {
+        let page = page();
+        let commit = |version| {
+            commit_redo(
+                &page,
+                Redo::Overwrite {
+                    place: HeapAddr {
+                        segment: 3,
+                        unit: 99,
+                    },
+                    version,
+                    units: 5,
+                    after: Counters::default(),
+                },
+            );
+        };
+        commit(12);
+        assert!(is_still_overwriting(&page, 12));
+        assert!(!is_still_overwriting(&page, 11));
+        clear_redo(&page);
+        assert!(!is_still_overwriting(&page, 12));
+        commit(13);
+        assert!(!is_still_overwriting(&page, 12));
+        clear_redo(&page);
+        commit_redo(&page, delete(Counters::default()));
+        assert!(!is_still_overwriting(&page, 1), "a word of another kind");
     }
 
     // No changed bit is unnoticed, and none commits the last redo record again.
@@ -303,5 +378,10 @@ mod tests {
             RedoState::Corrupt,
             "a deletion that leaves a link to a record"
         );
+        let after = Counters::default();
+        let units = REDO_COPY_WORDS as u64 + 1;
+        for body in [[1 << 48, 5, 4], [1, 5, 0], [1, 5, units]] {
+            assert_eq!(Redo::from_words(OVERWRITE, body, after), None, "{body:?}");
+        }
     }
 }

@@ -629,6 +629,7 @@ mod tests {
             max_segment_bytes: 1 << 20,
             max_entries: 0,
             append_only: false,
+            in_place: false,
             variant: Variant::Versioned,
         }
     }

@@ -559,6 +559,7 @@ mod tests {
             max_segment_bytes: 1 << 30,
             max_entries: 0,
             append_only: false,
+            in_place: false,
             variant: Variant::Versioned,
         }
     }

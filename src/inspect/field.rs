@@ -129,7 +129,8 @@ const INDEX: &[Row] = &[
     ("visited", 608, Time),
     ("born", 616, Time),
     ("recoveries", 624, Number),
-    ("unused", 632, Unused),
+    ("frozen", 632, FieldKind::Address),
+    ("unused", 640, Unused),
     ("settings.max_bytes", 1024, Number),
     ("settings.max_entries", 1032, Number),
     ("settings.time_to_live", 1040, Number),
@@ -148,7 +149,7 @@ const INDEX: &[Row] = &[
     ("settings_copy", 1152, Bytes),
     ("unused", 1216, Unused),
     ("shards", 1280, Bytes),
-    ("unused", 3328, Unused),
+    ("redo_copy", 3328, Bytes),
 ];
 
 const SEGMENT: &[Row] = &[

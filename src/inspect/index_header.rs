@@ -38,9 +38,12 @@ pub struct IndexHeader {
     /// The hash function: 1 is XXH3 with 64 bits.
     pub hash_kind: u32,
     /// Feature flags. Bit 0: the writer lock is a word of the index, not a `flock`. Bit 1: append-only.
+    /// Bit 2: a `Cache`. Bit 3: records may be overwritten where they are.
     pub flags: u32,
     /// Whether entries never change: by the flag, or because this is an id cache.
     pub append_only: bool,
+    /// Whether records may be overwritten where they are.
+    pub in_place: bool,
     /// Slots in a region.
     pub region_slots: u32,
     /// The directory has space for two to this power of entries.
@@ -86,6 +89,7 @@ impl IndexHeader {
             hash_kind: header.hash_kind,
             flags: header.flags,
             append_only: header.is_append_only(),
+            in_place: header.is_in_place(),
             region_slots: header.region_slots,
             directory_bits: header.directory_bits,
             record_variant: header.record_variant,

@@ -41,6 +41,7 @@ pub(super) enum PendingChange {
     Insert,
     Delete,
     Replace,
+    Overwrite,
     Unknown,
 }
 
@@ -97,6 +98,9 @@ pub struct IndexState {
     pub flushed: bool,
     /// The end of the synced part of the heap.
     pub synced: HeapAddress,
+    /// The place before which no record is overwritten where it is; `None` in a cache without that, or if
+    /// the word is invalid.
+    pub frozen: Option<HeapAddress>,
     /// Whether a sync failed.
     pub sync_failed: bool,
     /// Whether files of this generation may still have temporary names.
@@ -155,6 +159,7 @@ impl IndexState {
             dirty: header.is_dirty(),
             flushed: header.is_flushed(),
             synced: header.synced_to().into(),
+            frozen: header.frozen_to().map(HeapAddress::from),
             sync_failed: header.sync_failed(),
             renames_pending: header.renames_pending(),
             next_region_tag: header.next_region_tag(),
@@ -170,12 +175,14 @@ impl IndexState {
     }
 
     /// Returns the change in flight, by an active or a killed writer: "insert", "delete", "replace" (of a
-    /// region), or "unknown" for an invalid redo record. The next writer finishes it.
+    /// region), "overwrite" (of a record where it is), or "unknown" for an invalid redo record. The next
+    /// writer finishes it.
     pub fn pending(&self) -> Option<&'static str> {
         self.pending.map(|pending| match pending {
             PendingChange::Insert => "insert",
             PendingChange::Delete => "delete",
             PendingChange::Replace => "replace",
+            PendingChange::Overwrite => "overwrite",
             PendingChange::Unknown => "unknown",
         })
     }
@@ -198,5 +205,6 @@ fn pending(header: Header<'_>) -> Option<PendingChange> {
         RedoState::Committed(Redo::Insert { .. }) => Some(PendingChange::Insert),
         RedoState::Committed(Redo::Delete { .. }) => Some(PendingChange::Delete),
         RedoState::Committed(Redo::Replace { .. }) => Some(PendingChange::Replace),
+        RedoState::Committed(Redo::Overwrite { .. }) => Some(PendingChange::Overwrite),
     }
 }

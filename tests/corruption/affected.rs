@@ -273,9 +273,9 @@ impl Affected {
 /// define.
 fn is_of_another_release(suffix: &str, bytes: &[u8]) -> bool {
     let (at, known) = match suffix {
-        "" => (header::FLAGS, 7),
+        "" => (header::FLAGS, 15),
         ".roster" => (header::VERSION, u32::MAX),
-        _ => (header::SEGMENT_FLAGS, 6),
+        _ => (header::SEGMENT_FLAGS, 14),
     };
     let flagged = bytes
         .get(..checksums::header_bytes(suffix))

@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::FileExt;
 
+use mmapcache::Options;
+
 use crate::run::Workspace;
 
 #[test]
@@ -40,6 +42,22 @@ fn copy_reports_numbers_and_works() {
     ];
     assert_eq!(values("cache"), workspace.run(0, &other).stdout());
     assert_ne!(values("copy"), values("cache"));
+}
+
+// A cache whose records are overwritten in place is locked for a moment, and its copy is of the same kind.
+#[test]
+fn copy_keeps_overwriting_in_place() {
+    let workspace = Workspace::new();
+    let mut options = Options::new();
+    let cache = options.in_place(true).open(workspace.path("cache"));
+    cache.unwrap().put(b"key", b"value").unwrap();
+    workspace.run(0, &["copy", "cache", "copy"]);
+    let state = workspace.run(0, &["stats", "copy"]).stdout();
+    assert!(state.contains("overwrites in place"), "{state}");
+    let json = workspace.run(0, &["stats", "copy", "--json"]).json();
+    assert_eq!(json["in_place"], true);
+    assert_eq!(json["header"]["sealed"]["in_place"], true);
+    workspace.run(0, &["verify", "copy"]);
 }
 
 // Nothing is copied over an existing cache, or from a missing one.

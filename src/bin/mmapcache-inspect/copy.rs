@@ -34,7 +34,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStatus, Failure> {
     let began = Instant::now();
-    let cache = location.open_read_only()?;
+    let cache = location.open_to_copy()?;
     let mut options = Options::new();
     if let Some(heap) = &arguments.destination_heap {
         options.heap_path(heap);

@@ -30,6 +30,17 @@ impl Location {
         opened.map_err(|error| self.explain(error))
     }
 
+    /// Opens the cache so that it can be copied: a cache whose records are overwritten in place is locked
+    /// for a moment.
+    pub(crate) fn open_to_copy(&self) -> Result<MmapCache, Failure> {
+        let cache = self.open_read_only()?;
+        if !cache.stats()?.in_place {
+            return Ok(cache);
+        }
+        let opened = self.options().create(false).open(&self.cache);
+        opened.map_err(|error| self.explain(error))
+    }
+
     /// Opens the cache for writing. Creates it if it does not exist.
     pub(crate) fn open_or_create(&self) -> Result<MmapCache, Failure> {
         let opened = self.options().open(&self.cache);

@@ -251,6 +251,9 @@ fn state(grid: &mut Grid, stats: &Stats, cache_files: &CacheFiles, lock: Option<
     grid.section("state");
     let yes_no = |yes| if yes { "yes" } else { "no" };
     grid.row("append-only", yes_no(stats.append_only), "");
+    if stats.in_place {
+        grid.row("overwrites in place", "yes", "");
+    }
     let writer = stats
         .writer
         .map_or("none".to_owned(), |pid| pid.to_string());
@@ -354,6 +357,7 @@ fn stats_value(stats: &Stats, disk: &DiskUsage) -> Map<String, Value> {
         "writer": stats.writer,
         "sync_failed": stats.sync_failed,
         "append_only": stats.append_only,
+        "in_place": stats.in_place,
         "disk": {
             "index": disk.index,
             "heap": disk.heap,
@@ -380,6 +384,7 @@ fn header_stats(cache_files: &CacheFiles) -> Map<String, Value> {
         "generation": cache_files.header().map(|header| header.generation),
         "changes": header.map(|header| header.changes),
         "append_only": cache_files.header().map(|header| header.append_only),
+        "in_place": cache_files.header().map(|header| header.in_place),
     }))
 }
 

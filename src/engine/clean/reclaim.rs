@@ -216,6 +216,8 @@ fn send_sync(mutator: &mut Mutator) -> WriteResult<Option<BackgroundTask>> {
     let last = mutator.generation.header().tail().segment;
     let mut segments = durability::unsynced_segments(mutator)?;
     segments.pop();
+    // W2: the task works without the lock.
+    durability::freeze(&mutator.generation, first_place(last));
     let names = Arc::clone(&mutator.names);
     Ok(send(mutator, move |notes| {
         let mut complete = segments.iter();

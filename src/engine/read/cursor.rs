@@ -23,6 +23,7 @@ use crate::engine::heap_presence::missing_segment;
 use crate::engine::open;
 use crate::engine::read::expected_count::ExpectedCount;
 use crate::engine::read::heap_walk::{Found, HeapWalk};
+use crate::engine::read::redo_copy;
 use crate::engine::read::validate::{SlotRead, until_valid};
 use crate::engine::segment_numbers::present_numbers;
 use crate::engine::version::Version;
@@ -299,7 +300,15 @@ impl<'a> Cursor<'a> {
             };
             let read = SlotRead::new(located.region, state, slot, link);
             self.value.clear();
-            match segment.read(place.unit, &self.key, true, &mut self.value)? {
+            let mut outcome = segment.read(place.unit, &self.key, true, &mut self.value)?;
+            if outcome == RecordRead::Corrupt
+                && let Some(header) = redo_copy::read(&generation, segment, place, &mut self.record)
+                && self.record.key() == self.key
+            {
+                self.value.extend_from_slice(self.record.value());
+                outcome = RecordRead::Match(header);
+            }
+            match outcome {
                 RecordRead::OtherKey => {}
                 _ if !(read.is_entry() && read.is_unchanged()) => return Ok(Attempt::Retry),
                 RecordRead::Match(header) if header.kind == record::Kind::Entry => {
@@ -619,6 +628,14 @@ impl<'a> Cursor<'a> {
                 }
             }
         };
+        let header = header.or_else(|| {
+            let found = redo_copy::read(&self.generation, segment, place, &mut self.record)?;
+            self.key.extend_from_slice(self.record.key());
+            if with_value {
+                self.value.extend_from_slice(self.record.value());
+            }
+            Some(found)
+        });
         let is_right = |header: &record::RecordHeader| {
             header.kind == record::Kind::Entry
                 && is_key_of(&self.generation, &self.key, identity, link)

@@ -16,6 +16,7 @@ use crate::sync::acquire_fence;
 
 use crate::engine::generation::Generation;
 use crate::engine::read::part::Part;
+use crate::engine::read::redo_copy;
 use crate::engine::read::upcoming::UpcomingRecords;
 
 /// Attempts to trace a record before the listing reads by positions what is left.
@@ -159,7 +160,7 @@ impl HeapWalk {
             return Ok(true);
         }
         match self.at.unit < until {
-            true => self.pass_over(segment, until).map(|()| true),
+            true => self.pass_over(generation, segment, until).map(|()| true),
             false => Ok(self.leave_segment()),
         }
     }
@@ -216,7 +217,7 @@ impl HeapWalk {
     /// Passes over bytes that are no valid record, or makes room in the mapping for one that is after
     /// what was known to be mapped.
     #[cold]
-    fn pass_over(&mut self, segment: &Segment, until: u32) -> Result<()> {
+    fn pass_over(&mut self, generation: &Generation, segment: &Segment, until: u32) -> Result<()> {
         let allocated = segment.allocated();
         if segment.refresh()? > allocated {
             return Ok(());
@@ -228,6 +229,9 @@ impl HeapWalk {
             None => self.is_incomplete |= self.at.segment == self.end.segment,
             // Another thread has made room for it in the mapping since.
             Some(ScanItem::Record(..)) => return Ok(()),
+            Some(ScanItem::Corrupt { .. }) if self.is_overwritten(generation, segment) => {
+                return Ok(());
+            }
             Some(ScanItem::Corrupt { .. }) => self.is_incomplete = true,
         }
         self.budget = scanner.budget();
@@ -236,6 +240,33 @@ impl HeapWalk {
         }
         self.at.unit = scanner.unit().max(from + 1);
         Ok(())
+    }
+
+    /// Returns whether the record at the walk's place was only being overwritten. Then it is the next
+    /// one, by the redo copy, or can be read again. Passed over, it would count as listed.
+    fn is_overwritten(&mut self, generation: &Generation, segment: &Segment) -> bool {
+        if !generation.is_in_place() {
+            return false;
+        }
+        let place = self.at;
+        for _ in 0..ATTEMPTS {
+            let changes = generation.header().changes();
+            if let Some(units) = self.upcoming.add_copy(generation, segment, place) {
+                self.at.unit += units;
+                return true;
+            }
+            if segment
+                .verify(place.unit)
+                .is_ok_and(|found| found.is_some())
+            {
+                return true;
+            }
+            if redo_copy::is_settled(generation, place, changes) {
+                return false;
+            }
+            std::hint::spin_loop();
+        }
+        false
     }
 
     /// Traces a record whose region is not in the first window, or is being replaced. `None` if its
@@ -305,7 +336,8 @@ mod tests {
         let generation = cache.handle().generation.load_full();
         let mut walk = HeapWalk::new(&generation, 1).unwrap();
         let segment = generation.segment(walk.at.segment).unwrap();
-        walk.pass_over(segment, walk.until(segment)).unwrap();
+        walk.pass_over(&generation, segment, walk.until(segment))
+            .unwrap();
         let mut found = 0;
         while !walk.is_over {
             let next = walk.next(&generation).unwrap();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arc_swap::Guard;
 
-use crate::error::{Corruption, Error, Result};
+use crate::error::{Corruption, Error, ErrorKind, Result};
 use crate::format::MAX_KEY;
 use crate::format::heap_addr::HeapAddr;
 use crate::format::index::HeaderStateWord;
@@ -16,7 +16,7 @@ use crate::format::life::Life;
 use crate::format::record::{self, Traits};
 use crate::format::slot::Link;
 use crate::hash::Hash;
-use crate::heap::RecordRead;
+use crate::heap::{RecordRead, Segment, WholeRecord};
 use crate::index::attempt::Attempt;
 use crate::index::region::{MARK_MAX, Region, Slot};
 use crate::index::table::Located;
@@ -25,6 +25,7 @@ use crate::engine::entry::Entry;
 use crate::engine::generation::Generation;
 use crate::engine::handle::Handle;
 use crate::engine::heap_presence::missing_segment;
+use crate::engine::read::redo_copy;
 use crate::engine::read::validate::{ATTEMPTS, contended, judge};
 use crate::engine::version::Version;
 
@@ -303,7 +304,53 @@ fn examine<T>(
         return unmapped(handle, generation, located.region.number(), slot, link);
     };
     let outcome = segment.read(place.unit, key, handle.options.verify, out)?;
+    if outcome == RecordRead::Corrupt && generation.is_in_place() {
+        return read_overwritten(generation, segment, (slot, link), key, Some(out), keep);
+    }
     Ok(judge(&outcome, segment, slot, link, keep))
+}
+
+/// Reads the record of a link that a writer may be overwriting, or may have overwritten since it was
+/// read: from the redo copy, or else again. Appends its value to `out` if there is one.
+#[cold]
+#[inline(never)]
+fn read_overwritten<T>(
+    generation: &Generation,
+    segment: &Segment,
+    (slot, link): (Slot<'_>, Link),
+    key: &[u8],
+    out: Option<&mut Vec<u8>>,
+    keep: impl FnOnce(record::RecordHeader) -> T,
+) -> Result<Attempt<T, Error>> {
+    let place = link.addr();
+    let changes = generation.header().changes();
+    let mut copy = WholeRecord::default();
+    if let Some(header) = redo_copy::read(generation, segment, place, &mut copy) {
+        if copy.key() != key {
+            return Ok(Attempt::Absent);
+        }
+        if let Some(out) = out {
+            out.extend_from_slice(copy.value());
+        }
+        return Ok(Attempt::Done(keep(header)));
+    }
+    let outcome = match out {
+        Some(out) => segment.read(place.unit, key, true, out)?,
+        None => compare(segment, place.unit, key, true)?,
+    };
+    if outcome == RecordRead::Corrupt && !redo_copy::is_settled(generation, place, changes) {
+        return Ok(Attempt::Retry);
+    }
+    Ok(judge(&outcome, segment, slot, link, keep))
+}
+
+/// Compares the key of a record without its value and its checksum, unless the key is another one.
+#[inline(always)]
+fn compare(segment: &Segment, unit: u32, key: &[u8], verify: bool) -> Result<RecordRead> {
+    match segment.compare(unit, key)? {
+        RecordRead::OtherKey => segment.judge_other(unit, verify),
+        outcome => Ok(outcome),
+    }
 }
 
 /// Maps the segment of a link. H3: a segment has its final name before a link leads into it; so if
@@ -390,10 +437,11 @@ pub(crate) fn peek(handle: &Handle, key: &[u8]) -> Result<Answer<record::RecordH
         let Some(segment) = generation.segment(place.segment) else {
             return unmapped(handle, generation, located.region.number(), slot, link);
         };
-        let outcome = match segment.compare(place.unit, key)? {
-            RecordRead::OtherKey => segment.judge_other(place.unit, handle.options.verify)?,
-            outcome => outcome,
-        };
+        let outcome = compare(segment, place.unit, key, handle.options.verify)?;
+        if outcome == RecordRead::Corrupt && generation.is_in_place() {
+            let keep = |header| header;
+            return read_overwritten(generation, segment, (slot, link), key, None, keep);
+        }
         Ok(judge(&outcome, segment, slot, link, |header| header))
     })
 }
@@ -402,14 +450,17 @@ pub(crate) fn peek(handle: &Handle, key: &[u8]) -> Result<Answer<record::RecordH
 pub(crate) type RecordInPlace = (Arc<Generation>, Link, record::RecordHeader);
 
 /// Looks up the record of a key, for reading it in the mapped file. `is_valid` verifies the record at a
-/// place.
+/// place. Refuses a cache in which writers overwrite records.
 pub(crate) fn find_in_place(
     handle: &Handle,
     key: &[u8],
     is_valid: impl Fn(&Generation, HeapAddr, record::RecordHeader) -> bool,
 ) -> Result<Answer<RecordInPlace>> {
     handle.check_key(key)?;
+    refuse_in_place(handle, &handle.current()?.0)?;
     search(handle, key, |generation, located, slot, link| {
+        // Another program may have replaced the files.
+        refuse_in_place(handle, generation)?;
         let place = link.addr();
         let Some(segment) = generation.segment(place.segment) else {
             return unmapped(handle, generation, located.region.number(), slot, link);
@@ -424,6 +475,18 @@ pub(crate) fn find_in_place(
         let keep = |header| (Arc::clone(generation), link, header);
         Ok(judge(&outcome, segment, slot, link, keep))
     })
+}
+
+/// Refuses to lend bytes of a heap whose records writers overwrite (M3).
+fn refuse_in_place(handle: &Handle, generation: &Generation) -> Result<()> {
+    if !generation.is_in_place() {
+        return Ok(());
+    }
+    Err(ErrorKind::Unsupported {
+        what: "lending a value of a cache with `Options::in_place`, which a writer may overwrite; use \
+               `get`",
+    }
+    .at(&handle.path))
 }
 
 /// Makes attempts with the current generation until one is valid: the loop of every look-up.

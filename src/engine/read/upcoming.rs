@@ -3,11 +3,13 @@
 //! A walk copies some records, then prefetches the links of all their keys at once, so that the processor
 //! translates their addresses side by side. May call `generation` and everything below it.
 
+use crate::format::heap_addr::HeapAddr;
 use crate::format::record::{Kind, RecordHeader};
 use crate::hash::Hash;
 use crate::heap::{Segment, WholeRecord};
 
 use crate::engine::generation::Generation;
+use crate::engine::read::redo_copy;
 
 /// Records that are copied together. As many are always ahead of the one that is needed.
 const AHEAD: usize = 16;
@@ -94,6 +96,23 @@ impl UpcomingRecords {
         let header = segment.whole_mapped(unit, u64::MAX, &mut last.copy)?;
         last.note(generation, unit, header);
         Some(header)
+    }
+
+    /// Adds the record that a writer stores at a place now, if there is none yet. Returns its words.
+    #[cold]
+    pub(crate) fn add_copy(
+        &mut self,
+        generation: &Generation,
+        segment: &Segment,
+        place: HeapAddr,
+    ) -> Option<u32> {
+        debug_assert!(self.is_empty(), "the record at the place is the next");
+        self.first = 0;
+        let next = &mut self.records[0];
+        let header = redo_copy::read(generation, segment, place, &mut next.copy)?;
+        next.note(generation, place.unit, header);
+        self.count = 1;
+        Some(next.units)
     }
 
     /// Adds the records from `unit` on, as many as there is room for. Returns where it stopped: at the

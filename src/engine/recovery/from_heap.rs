@@ -30,7 +30,7 @@ use crate::engine::switch::{self, Heap, reindex_larger};
 use crate::engine::version::Version;
 use crate::engine::write::mutator::{Abort, Mutator, Target, WriteResult};
 use crate::engine::write::put::StoredRecord;
-use crate::engine::write::{cache_words, durability, heap_end, publish, put};
+use crate::engine::write::{cache_words, durability, heap_end, in_place, publish, put};
 
 /// What reading the heap has found so far.
 #[derive(Clone, Copy, Debug, Default)]
@@ -131,6 +131,8 @@ pub(crate) fn recover_from_heap(
     let damage = Damage::of(&old, handle.boot, origin);
     let capacity = handle.options.capacity;
     switch::replace(handle, mutator, Heap::Kept, capacity, |fresh| {
+        // W4: half of that record may be all that the heap has of its key.
+        in_place::complete(old.header(), &fresh.generation)?;
         salvage = refill(fresh, damage, Some(&old), &mut |_| Ok(()))?;
         remove_unwritten(fresh, damage)?;
         let header = fresh.generation.header();

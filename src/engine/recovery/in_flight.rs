@@ -17,7 +17,7 @@ use crate::index::redo::{Redo, RedoState};
 use crate::engine::write::mutator::{Abort, At, Mutator, WriteResult};
 use crate::engine::write::publish::{Insertion, Removal};
 use crate::engine::write::split::Replacement;
-use crate::engine::write::{durability, heap_end, publish, put, split};
+use crate::engine::write::{durability, heap_end, in_place, publish, put, split};
 
 /// Completes or takes back the operation that is under way, if any is.
 pub(crate) fn recover(mutator: &mut Mutator) -> WriteResult<()> {
@@ -94,10 +94,25 @@ fn apply(mutator: &mut Mutator, redo: &Redo) -> WriteResult<()> {
             split::apply_replace(&mutator.generation, &table, &replacement)?;
             low
         }
+        Redo::Overwrite { place, .. } => return redo_overwrite(mutator, place),
     };
     // The region's own counts are not in the redo record: its control bytes tell.
     let region = table.region(region)?;
     region.set_counts(region.recount());
+    Ok(())
+}
+
+/// W4: the redo copy was complete before the redo record named it.
+fn redo_overwrite(mutator: &mut Mutator, place: HeapAddr) -> WriteResult<()> {
+    mutator.segment(place.segment)?;
+    let header = mutator.generation.header();
+    if !in_place::complete(header, &mutator.generation)? {
+        return Err(Abort::Recover(
+            Corruption::RedoHeapRecord,
+            At::Word(word::REDO_COPY),
+        ));
+    }
+    publish::count_change(header);
     Ok(())
 }
 

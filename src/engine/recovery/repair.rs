@@ -39,7 +39,7 @@ use crate::engine::switch::{self, Heap, commit, give_up, map_all};
 use crate::engine::verify::{self, checks::VerifyReport};
 use crate::engine::write::mutator::{Mutator, WriteResult};
 use crate::engine::write::writer::Writer;
-use crate::engine::write::{cache_words, durability, publish};
+use crate::engine::write::{cache_words, durability, in_place, publish};
 
 /// Repairs a cache that cannot be opened, or that [`verify`](crate::MmapCache::verify) finds problems
 /// in.
@@ -356,6 +356,10 @@ impl<'a> Repair<'a> {
             .map(|found| found.number())
             .collect();
         let damage = self.damage(old)?;
+        if let Some(header) = old.header().filter(|_| self.version == VERSION) {
+            // W4: half of that record may be all that the heap has of its key.
+            in_place::complete(header, &fresh.generation)?;
+        }
         let salvage = self
             .fill(&mut fresh, damage)
             .map_err(|stop| give_up(stop, &fresh))?;

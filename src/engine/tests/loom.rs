@@ -56,6 +56,13 @@ fn options() -> Options {
     options
 }
 
+/// The same, with records that are overwritten where they are.
+fn in_place_options() -> Options {
+    let mut options = options();
+    options.in_place(true);
+    options
+}
+
 /// The same, with two regions from the start.
 fn two_sides() -> Options {
     let mut options = options();

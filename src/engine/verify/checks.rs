@@ -11,13 +11,13 @@ use std::sync::Arc;
 use crate::error::{Corruption, Result};
 use crate::format::heap_addr::HeapAddr;
 use crate::format::index::word;
-use crate::format::record::Kind;
+use crate::format::record::{Kind, RecordHeader};
 use crate::format::region::RegionStateWord;
 use crate::format::roster::Position;
 use crate::format::segment;
 use crate::format::slot::Link;
 use crate::hash::Hash;
-use crate::heap::{ScanItem, Segment};
+use crate::heap::{ScanItem, Segment, WholeRecord};
 use crate::index::attempt::Attempt;
 use crate::index::region::{Region, Slot};
 use crate::os::file_names::Stage;
@@ -26,11 +26,14 @@ use crate::sync::acquire_fence;
 use crate::engine::generation::Generation;
 use crate::engine::handle::Handle;
 use crate::engine::open;
+use crate::engine::read::redo_copy;
 
 /// Faults that are listed one by one; the rest is only counted.
 const LISTED: usize = 1_000;
 /// Attempts after which what seems wrong is reported.
 const ATTEMPTS: u32 = 20;
+/// Attempts to read a record that writers overwrite again and again.
+const MOST_ATTEMPTS: u32 = 10_000;
 /// Slots and positions that are prefetched.
 const AHEAD: usize = 32;
 
@@ -155,6 +158,53 @@ fn unless_corrupt<T>(read: Result<T>) -> Result<Option<T>> {
         Err(error) if error.is_corruption() => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Reads the record that a writer stores at a place now, and appends its key.
+#[cold]
+fn read_overwritten(
+    generation: &Generation,
+    segment: &Segment,
+    place: HeapAddr,
+    key: &mut Vec<u8>,
+) -> Option<RecordHeader> {
+    let mut copy = WholeRecord::default();
+    let found = redo_copy::read(generation, segment, place, &mut copy)?;
+    key.extend_from_slice(copy.key());
+    Some(found)
+}
+
+/// Returns how many records a range has that did not verify, if that was only because writers were
+/// overwriting them.
+#[cold]
+fn overwritten(
+    generation: &Generation,
+    segment: &Segment,
+    from: u32,
+    to: u32,
+) -> Result<Option<u64>> {
+    let at = |unit| HeapAddr {
+        segment: segment.number(),
+        unit,
+    };
+    let (mut unit, mut records, mut attempts) = (from, 0, 0);
+    while unit < to {
+        let changes = generation.header().changes();
+        let whole = match segment.verify(unit)? {
+            None => redo_copy::read(generation, segment, at(unit), &mut WholeRecord::default()),
+            found => found,
+        };
+        let damaged = whole.is_none() && redo_copy::is_settled(generation, at(unit), changes);
+        attempts += u32::from(whole.is_none());
+        if !generation.is_in_place() || damaged || attempts == MOST_ATTEMPTS {
+            return Ok(None);
+        }
+        if let Some(found) = whole {
+            unit += (found.stored_bytes() / 8) as u32;
+            records += 1;
+        }
+    }
+    Ok(Some(records))
 }
 
 /// Returns whether the bits that the index stores are those of a key's hash.
@@ -434,7 +484,10 @@ impl<'v> Check<'v> {
         let mut key = std::mem::take(&mut self.key);
         key.clear();
         let record = match self.segment(place.segment)? {
-            Some(segment) => segment.read_any(place.unit, &mut key, None)?,
+            Some(segment) => match segment.read_any(place.unit, &mut key, None)? {
+                None => read_overwritten(generation, segment, place, &mut key),
+                found => found,
+            },
             None => None,
         };
         let checked = match record.filter(|header| header.kind == Kind::Entry) {
@@ -533,7 +586,11 @@ impl<'v> Check<'v> {
         while let Some(found) = scanner.next_item()? {
             match found {
                 ScanItem::Record(..) => records += 1,
-                ScanItem::Corrupt { from, to } => damage.push((from, to)),
+                ScanItem::Corrupt { from, to } => match overwritten(generation, segment, from, to)?
+                {
+                    Some(more) => records += more,
+                    None => damage.push((from, to)),
+                },
             }
         }
         self.report.records += records;

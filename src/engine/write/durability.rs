@@ -1,6 +1,6 @@
 //! What is on the disk: syncing the heap, and remembering up to where that was done.
 //!
-//! This file alone stores `synced_to`, `flushed` and the mark of a failed sync, except what a
+//! This file alone stores `synced_to`, `frozen_to`, `flushed` and the mark of a failed sync, except what a
 //! background sync raises without the lock (L3). May call `clean::state`, the mutator and
 //! everything below them.
 
@@ -13,6 +13,7 @@ use crate::heap::Segment;
 use crate::index::header::Header;
 
 use crate::engine::clean::state;
+use crate::engine::generation::Generation;
 use crate::engine::write::mutator::Mutator;
 
 /// Writes all records to the disk that may not be there yet.
@@ -22,6 +23,8 @@ use crate::engine::write::mutator::Mutator;
 pub(crate) fn sync_heap(mutator: &mut Mutator) -> Result<()> {
     let tail = mutator.generation.header().tail();
     let segments = unsynced_segments(mutator)?;
+    // W2: from before the sync on.
+    freeze(&mutator.generation, tail);
     for segment in &segments {
         let synced = segment.file().sync();
         mutator.generation.header().note_sync(synced)?;
@@ -41,6 +44,21 @@ pub(crate) fn sync_heap(mutator: &mut Mutator) -> Result<()> {
         state::note_replaced(header);
     }
     Ok(())
+}
+
+/// W2: stores that no record before a place is overwritten where it is any more: it is about to be synced,
+/// or copied, or another generation has it too. The place only rises.
+pub(crate) fn freeze(generation: &Generation, place: HeapAddr) {
+    if !generation.is_in_place() {
+        return;
+    }
+    let header = generation.header();
+    // A corrupt word permits nothing, and what it permitted is not known.
+    let known = header.frozen_to();
+    let frozen = known.unwrap_or(header.tail()).max(place);
+    if known != Some(frozen) {
+        header.durability_words().set_frozen_to(frozen);
+    }
 }
 
 /// Returns the segments with records that may not be on the disk yet.

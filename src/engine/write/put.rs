@@ -38,6 +38,7 @@ use crate::index::table::Table;
 use crate::engine::generation::Generation;
 use crate::engine::version::Version;
 use crate::engine::write::heap_end::{self, Need};
+use crate::engine::write::in_place;
 use crate::engine::write::mutator::{Mutator, Target, WriteResult, old_bytes};
 use crate::engine::write::publish::{self, Insertion, NO_POSITION, Removal};
 use crate::engine::write::split;
@@ -328,6 +329,10 @@ fn overwrite(
     let NewRecord {
         header, key, value, ..
     } = *new;
+    if mutator.generation.is_in_place() && in_place::can_overwrite(mutator, &target, &header) {
+        let place = target.link.addr();
+        return in_place::overwrite(mutator, table, place, header, (key, value));
+    }
     let shared = table.header();
     let live = shared.counters().live;
     let live_after = live

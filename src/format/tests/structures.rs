@@ -173,6 +173,7 @@ pub(super) fn all(geometry: &Geometry, sizes: &[(&str, u64)]) -> Vec<Structure> 
         let title = match name {
             "insert" => "Intent body: insert",
             "delete" => "Intent body: delete",
+            "overwrite" => "Intent body: overwrite",
             _ => "Intent body: replace",
         };
         all.push(structure(title, 0, 24, fields));
@@ -279,6 +280,7 @@ fn changing_words() -> Vec<Field> {
         "boot_id" => 16,
         "settings" | "settings_copy" => settings::WORDS * 8,
         "shards" => index::SHARDS * index::SHARD_WORDS * 8,
+        "redo_copy" => index::REDO_COPY_WORDS * 8,
         _ => 8,
     };
     let constants = word_constants(include_str!("../index.rs"));
@@ -576,7 +578,7 @@ fn numbered_record(key_len: u16) -> Structure {
 }
 
 /// The intents: name, kind on disk, fields of the body.
-pub(super) fn intents() -> [(&'static str, u64, Vec<Field>); 3] {
+pub(super) fn intents() -> [(&'static str, u64, Vec<Field>); 4] {
     let after = Counters::default();
     let insert = |slot, position, link| Redo::Insert {
         slot,
@@ -595,6 +597,12 @@ pub(super) fn intents() -> [(&'static str, u64, Vec<Field>); 3] {
         old,
         low,
         high: None,
+        after,
+    };
+    let overwrite = |place, version| Redo::Overwrite {
+        place: HeapAddr::from_word(place),
+        version,
+        units: 1,
         after,
     };
     let no_link = Link::NEVER;
@@ -626,6 +634,11 @@ pub(super) fn intents() -> [(&'static str, u64, Vec<Field>); 3] {
                 in_body("low", replace(0, u32::MAX)),
                 high_in_body(),
             ],
+        ),
+        (
+            "overwrite",
+            armed(overwrite(0, 0)).0,
+            overwrite_body(overwrite),
         ),
     ]
 }
@@ -664,6 +677,17 @@ fn vacant_in_body() -> Field {
     field("vacant", 8, 8)
 }
 
+/// The words of an overwrite: no copy has no words at all.
+fn overwrite_body(overwrite: impl Fn(u64, u64) -> Redo) -> Vec<Field> {
+    let place = (1 << 48) - 1;
+    assert_eq!(armed(overwrite(place, u64::MAX)).1, [place, u64::MAX, 1]);
+    vec![
+        field("place", 0, 8),
+        field("version", 8, 8),
+        field("units", 16, 8),
+    ]
+}
+
 /// The upper region plus one is a whole word: the last region's number must not overflow.
 fn high_in_body() -> Field {
     let intent = Redo::Replace {
@@ -682,6 +706,14 @@ fn flags(lock: LockKind, append_only: bool) -> u64 {
         ..crate::format::tests::geometry(crate::format::tests::SIZES[0])
     };
     u64::from(IndexHeader::flags_for(lock, &geometry))
+}
+
+fn in_place_flags() -> u64 {
+    let geometry = Geometry {
+        in_place: true,
+        ..crate::format::tests::geometry(crate::format::tests::SIZES[0])
+    };
+    u64::from(IndexHeader::flags_for(LockKind::Flock, &geometry))
 }
 
 fn expiring_flags() -> u64 {
@@ -859,6 +891,7 @@ pub(super) fn words() -> Vec<(&'static str, u64, Vec<Bits>)> {
                 bits("locked_by_word", flags(LockKind::Word, false)),
                 bits("append_only", flags(LockKind::Flock, true)),
                 bits("expiring", expiring_flags()),
+                bits("in_place", in_place_flags()),
             ],
         ),
         (

@@ -4,8 +4,9 @@
 //! one of them meets the others.
 
 use crate::engine::tests::loom::harness::{Model, ModelThread, ThreadBody};
-use crate::engine::tests::loom::{EXECUTIONS, options, two_sides};
+use crate::engine::tests::loom::{EXECUTIONS, in_place_options, options, two_sides};
 use crate::format::index::word;
+use crate::heap::WholeRecord;
 use crate::index::redo::{Redo, RedoState};
 use crate::sync::acquire_fence;
 
@@ -53,6 +54,34 @@ fn overwrite(thread: &ModelThread) {
 fn overwrite_twice(thread: &ModelThread) {
     thread.put(&changed(thread), 2);
     thread.put(&changed(thread), 3);
+}
+
+/// Values 1 to 5 of the key take as much room in a record: none is appended.
+fn overwrite_in_place(thread: &ModelThread) {
+    let end = thread.before().end;
+    overwrite_twice(thread);
+    let same = thread.generation().header().tail() == end;
+    thread.expect(same, || "a record was appended".into());
+}
+
+/// Reads the redo copy, as the next writer would after a kill.
+fn redo_copy_is_complete(thread: &ModelThread) {
+    let generation = thread.generation();
+    let header = generation.header();
+    if let RedoState::Committed(Redo::Overwrite {
+        place,
+        version,
+        units,
+        ..
+    }) = header.redo()
+    {
+        let segment = generation.segment(place.segment).unwrap();
+        let copy = &header.redo_copy()[..units as usize];
+        let found = segment.read_copy(place.unit, copy, &mut WholeRecord::default());
+        let is_complete = found.is_some_and(|found| found.mtime == version);
+        let is_over = !header.is_still_overwriting(version);
+        thread.expect(is_complete || is_over, || format!("{found:?}"));
+    }
 }
 
 /// A listing reads a position three times before it reports corruption.
@@ -384,6 +413,13 @@ const fn model(
     }
 }
 
+const fn in_place(model: Model) -> Model {
+    Model {
+        options: in_place_options,
+        ..model
+    }
+}
+
 const fn sides(model: Model) -> Model {
     Model {
         options: two_sides,
@@ -492,6 +528,60 @@ pub(super) const MODELS: &[Model] = &[
         overwrite_thrice,
         &[list_entries_with_the_changed],
     ),
+    in_place(model(
+        "overwrite in place, get twice",
+        put_changed,
+        overwrite_in_place,
+        &[entry_twice],
+    )),
+    in_place(model(
+        "overwrite in place, get many",
+        put_changed,
+        overwrite_in_place,
+        &[many_times_the_changed],
+    )),
+    in_place(model(
+        "overwrite in place, peek twice",
+        put_changed,
+        overwrite_in_place,
+        &[peek_twice],
+    )),
+    in_place(model(
+        "overwrite in place, peek and get",
+        put_changed,
+        overwrite_in_place,
+        &[peek_then_entry],
+    )),
+    in_place(model(
+        "overwrite in place, get what changed",
+        put_changed,
+        overwrite,
+        &[entry_after_a_change],
+    )),
+    in_place(model(
+        "overwrite in place, list keys",
+        put_changed,
+        overwrite_in_place,
+        &[list_keys_with_the_changed],
+    )),
+    in_place(model(
+        "overwrite in place, list entries",
+        put_changed,
+        overwrite_in_place,
+        &[list_entries_with_the_changed],
+    )),
+    in_place(model(
+        "overwrite in place, verify",
+        put_changed,
+        overwrite,
+        &[verify],
+    )),
+    in_place(model(
+        "a kill, the redo copy is complete",
+        put_changed,
+        overwrite_in_place,
+        &[redo_copy_is_complete],
+    )),
     model(
         "re-use a slot, get",
         put_both,

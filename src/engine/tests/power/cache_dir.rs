@@ -34,7 +34,9 @@ impl CacheDir {
     pub(super) fn options(&self) -> Options {
         let mut options = tiny();
         options.directory_bits = 3;
-        options.exclusive(self.kind.exclusive);
+        options
+            .exclusive(self.kind.exclusive)
+            .in_place(self.kind.in_place);
         if self.kind.durable {
             options.durability(Durability::Sync);
         }
@@ -85,12 +87,20 @@ pub(super) struct Kind {
     pub(super) durable: bool,
     pub(super) heap_elsewhere: bool,
     pub(super) exclusive: bool,
+    /// Whether records are overwritten where they are.
+    pub(super) in_place: bool,
 }
 
 pub(super) const PLAIN: Kind = Kind {
     durable: false,
     heap_elsewhere: false,
     exclusive: false,
+    in_place: false,
+};
+
+pub(super) const IN_PLACE: Kind = Kind {
+    in_place: true,
+    ..PLAIN
 };
 
 fn boot_again(bytes: &mut [u8], old: u64, new: u64) {

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
-use crate::engine::tests::power::cache_dir::{CacheDir, Kind};
+use crate::engine::tests::power::cache_dir::{CacheDir, IN_PLACE, Kind};
 use crate::engine::tests::power::disk::{Disk, Loss};
 use crate::engine::tests::power::history::{AllowedStates, History, State};
 use crate::engine::tests::power::image_checker::ImageChecker;
@@ -32,10 +32,23 @@ impl Scenario {
             durable: random.once_in(3),
             heap_elsewhere: random.once_in(6),
             exclusive: random.once_in(6),
+            in_place: false,
         };
         let stride = [1, 4, 16][random.below(3)];
         let keys = [3, 12, 40, 150][random.below(4)];
         Self::of(kind, every, stride, keys, seed)
+    }
+
+    /// As [`Self::new`], with records that are overwritten where they are, few keys, and few sizes.
+    pub(super) fn in_place(seed: u64, every: [usize; 2]) -> Self {
+        let mut random = Random(seed);
+        let kind = Kind {
+            exclusive: random.once_in(6),
+            heap_elsewhere: random.once_in(6),
+            ..IN_PLACE
+        };
+        let keys = [3, 12, 40][random.below(3)];
+        Self::of(kind, every, 1, keys, seed)
     }
 
     pub(super) fn of(kind: Kind, every: [usize; 2], stride: usize, keys: usize, seed: u64) -> Self {
@@ -106,6 +119,9 @@ impl Scenario {
     }
 
     fn some_len(&mut self) -> usize {
+        if self.dir.kind.in_place && !self.random.once_in(4) {
+            return [30, 200, 400][self.random.below(3)];
+        }
         match self.random.below(12) {
             0..=6 => self.random.below(60),
             7..=10 => 200 + self.random.below(200),

@@ -48,6 +48,40 @@ fn stopped_overwrite_is_atomic() {
     });
 }
 
+// W4: a kill after the redo record is completed, one before it leaves the old value. After a flush the
+// first overwrite appends a record.
+#[test]
+fn stopped_overwrite_in_place_is_atomic() {
+    let mut in_place = options();
+    in_place.in_place(true);
+    let put = |cache: &MmapCache, i, value: &[u8]| {
+        cache.put(&key(i), value).unwrap();
+    };
+    let other = |cache: &MmapCache| put(cache, 2, b"other 2");
+    let third = |cache: &MmapCache| put(cache, 2, b"third 2");
+    let images = stop_with(&in_place, 1, fill(5), &[&other, &third]);
+    assert!(images > 60, "{images}");
+    let flushed = |cache: &MmapCache| {
+        fill(5)(cache);
+        cache.flush().unwrap();
+    };
+    stop_with(&in_place, 1, flushed, &[&other, &third]);
+    // With what else may be under way: cleaning, a larger table, a deletion.
+    let images = stop_with(
+        &in_place,
+        3,
+        fill(14),
+        &[
+            &|cache| put(cache, 90, b"new"),
+            &other,
+            &|cache| assert!(cache.delete(&key(2)).unwrap()),
+            &|cache| cache.compact().unwrap(),
+            &|cache| put(cache, 3, b"other 3"),
+        ],
+    );
+    assert!(images > 60, "{images}");
+}
+
 #[test]
 fn stopped_deletion_is_atomic() {
     stop_at_every_step(1, fill(5), |cache| assert!(cache.delete(&key(2)).unwrap()));
