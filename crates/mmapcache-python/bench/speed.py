@@ -150,9 +150,10 @@ def measure_processes(chosen: argparse.Namespace) -> dict[type[Store], list[proc
 def about(chosen: argparse.Namespace) -> str:
     """Returns what was measured, on what."""
     versions = sorted({f"{store.name.split(',')[0]} {store.version()}" for store in STORES})
+    kernel = ".".join(platform.release().split(".")[:2])
     return (
         f"{platform.python_implementation()} {platform.python_version()}, {platform.system()} "
-        f"{'.'.join(platform.release().split('.')[:2])}, {os.cpu_count()} cores. {', '.join(versions)}. "
+        f"{kernel}, {os.cpu_count()} cores. {', '.join(versions)}. "
         f"{chosen.keys:,} keys of 12 bytes, values of {chosen.value_bytes}; "
         f"medians of {chosen.rounds} rounds."
     )
