@@ -2,14 +2,14 @@
 //! ratios.
 //!
 //! `cargo bench --bench ratio` takes some minutes; `-- --entries 100000` measures one size only,
-//! and `-- --reads` only reads.
+//! `-- --reads` only reads, and `-- --in-place` changes in a cache with `Options::in_place`.
 
 mod workload;
 
 use std::hint::black_box;
 use std::time::Instant;
 
-use mmapcache::MmapCache;
+use mmapcache::{MmapCache, Options};
 use workload::{Key, Keys, Map, Scratch, consume, fill_cache, fill_map, mix, value};
 
 const ROUNDS: usize = 7;
@@ -69,6 +69,8 @@ fn main() {
         println!("|---|--:|--:|--:|");
         if arguments.iter().any(|argument| argument == "--reads") {
             measure_reads(entries);
+        } else if arguments.iter().any(|argument| argument == "--in-place") {
+            measure_in_place(entries);
         } else {
             measure(entries);
         }
@@ -81,9 +83,20 @@ fn measure_reads(entries: u64) {
     read(entries, &map, &cache);
 }
 
+fn measure_in_place(entries: u64) {
+    let dir = tempfile::tempdir().expect("a directory for the benchmark");
+    let cache = Options::new().in_place(true).open(dir.path().join("cache"));
+    let (mut map, cache) = filled_in(cache.expect("a cache"), entries);
+    change(entries, &mut map, &cache);
+}
+
 /// Fills a map and a cache with the same entries.
 fn filled(scratch: &Scratch, entries: u64) -> (Map, MmapCache) {
-    let (mut map, cache) = (Map::default(), scratch.open());
+    filled_in(scratch.open(), entries)
+}
+
+fn filled_in(cache: MmapCache, entries: u64) -> (Map, MmapCache) {
+    let mut map = Map::default();
     fill_map(&mut map, 0..entries);
     fill_cache(&mut cache.writer().expect("the lock"), 0..entries);
     (map, cache)
